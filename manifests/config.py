@@ -1,0 +1,326 @@
+"""The recipe: one frozen tree that says everything that decides a byte of the corpus.
+
+How fast or where it runs (workers, output folder) is not part of it. It is parsed once, at the edge;
+inner code receives these objects and never a dict.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from manifests.errors import ConfigError
+from manifests.hashing import canonical_json, sha256_bytes
+
+__all__ = [
+    "AUTO",
+    "AllocationPolicy",
+    "BankConfig",
+    "FitPolicy",
+    "ForegroundConfig",
+    "ForegroundMode",
+    "FractureConfig",
+    "LabelConfig",
+    "NpcfConfig",
+    "PlacementConfig",
+    "Range",
+    "Recipe",
+    "RenderConfig",
+    "SourceKind",
+    "SourceSpec",
+    "StoreConfig",
+    "config_sha256",
+    "expand_path",
+    "load_recipe",
+    "parse_source",
+]
+
+SourceKind = Literal["builtin", "folder", "mvtec", "visa", "btad"]
+FitPolicy = Literal["crop", "pad", "stretch"]
+ForegroundMode = Literal["auto", "object", "texture", "masks"]
+AllocationPolicy = Literal["equal", "proportional"]
+MechanismName = Literal["fracture"]
+AUTO: Literal["auto"] = "auto"
+
+MIN_SIZE_PX = 32
+MAX_SIZE_PX = 4096
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if not value[0] <= value[1]:
+        raise ValueError(f"a range is [low, high] with low <= high, got [{value[0]}, {value[1]}]")
+    return value
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SourceSpec(_Frozen):
+    """Where normal photographs come from."""
+
+    kind: SourceKind = Field(description="builtin, folder, mvtec, visa or btad")
+    path: str | None = Field(None, description="root folder; ${NAME} is read from the environment when used")
+    name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="data set name; default: the kind"
+    )
+    categories: tuple[str, ...] = Field((), description="which categories to take; empty: all that are found")
+    split_file: str | None = Field(
+        None, description="visa: the official split CSV; default: split_csv/1cls.csv under path"
+    )
+    masks: str | None = Field(
+        None, description="folder of foreground masks, <category>/<image stem>.png; white is the part"
+    )
+    licence: str | None = Field(None, description="licence text kept with every source of this data set")
+
+    @model_validator(mode="after")
+    def _path_given(self) -> Self:
+        if (self.path is None) != (self.kind == "builtin"):
+            raise ValueError(
+                "kind builtin takes no path" if self.kind == "builtin" else f"kind {self.kind} needs a path"
+            )
+        return self
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set in the corpus."""
+        return self.name or self.kind
+
+
+class ForegroundConfig(_Frozen):
+    """Where on a picture the part is."""
+
+    mode: ForegroundMode = Field(
+        "auto", description="auto decides by measured evidence for each category; texture is the whole picture"
+    )
+    overrides: dict[str, ForegroundMode] = Field(
+        default_factory=dict, description="mode by category, where auto is wrong"
+    )
+    margin_px: int = Field(2, ge=0, le=64, description="pixels eroded from the part's outline, at the corpus size")
+
+
+class FractureConfig(_Frozen):
+    """AT2 phase-field fracture in anti-plane shear. Lengths in grid spacings h, loads in Griffith units."""
+
+    weight: float = Field(1.0, ge=0, description="share of the samples, relative to the other mechanisms")
+    grid: int = Field(128, ge=32, le=512, description="cells a side of the simulated square")
+    length_ratio: float = Field(2.0, ge=1.5, le=8, description="regularisation length l / h")
+    residual_stiffness: float = Field(1e-4, gt=0, le=1e-2, description="share of stiffness left in a crack")
+    toughness_sigma: Range = Field((0.25, 0.55), description="spread s of ln Gc between trajectories")
+    correlation_cells: Range = Field((1.2, 4.0), description="correlation length of the fine part of ln Gc, in h")
+    notch_fraction: Range = Field((0.06, 0.16), description="length of the starting flaw / width of the domain")
+    edge_share: float = Field(0.5, ge=0, le=1, description="share of flaws that start at the edge of the domain")
+    snapshots: int = Field(20, ge=4, le=64, description="states kept along one trajectory")
+
+
+class BankConfig(_Frozen):
+    """The bank of simulated trajectories that samples draw from."""
+
+    trajectories: int | Literal["auto"] = Field(
+        AUTO, description="number of simulations; auto: one for every 12 samples, between 20 and 2,000"
+    )
+    groups: int = Field(10, ge=2, le=100, description="leak-free parts: sources and trajectories never cross them")
+
+    @model_validator(mode="after")
+    def _at_least_one_per_group(self) -> Self:
+        if self.trajectories != AUTO and self.trajectories < self.groups:
+            raise ValueError(f"trajectories must be at least groups ({self.groups}), got {self.trajectories}")
+        return self
+
+
+class PlacementConfig(_Frozen):
+    """How a trajectory is laid on a picture. Lengths relative to the picture's side, so sizes look alike."""
+
+    extent: Range = Field((0.35, 1.3), description="side of the simulated square / side of the picture")
+    width: Range = Field((0.0045, 0.020), description="widest opening / side of the picture, log-uniform")
+    growth: Range = Field((0.25, 1.0), description="how far along its trajectory the crack is, by length")
+
+
+class RenderConfig(_Frozen):
+    """How fields become appearance."""
+
+    depth_to_width: Range = Field((1.5, 6.0), description="depth of a crack / its width: sets its darkness")
+    lip_height: Range = Field((0.0, 0.35), description="raised and rounded lips: slope of the relief at the edge")
+    roughness: Range = Field((0.10, 0.45), description="ragged lips: standard deviation of the edge / half width")
+    product: Range = Field((0.0, 0.3), description="dirt and debris left along the crack: optical density")
+
+
+class NpcfConfig(_Frozen):
+    """The coarse pass: div(kappa grad u) - lambda (u - c) = div(v) on the support."""
+
+    support_px: int = Field(6, ge=2, le=64, description="how far the support reaches beyond the defect, in pixels")
+    screening_px: float = Field(6.0, gt=0.5, le=64, description="1 / sqrt(lambda): how far a correction carries")
+    crack_conductivity: float = Field(1e-2, gt=0, le=1, description="kappa inside an opening; 1 outside")
+    tolerance: float = Field(1e-3, gt=0, lt=0.1, description="relative residual that a sample must reach")
+    max_iterations: int = Field(200, ge=1, le=10_000, description="bound on the iterations of the solver")
+
+
+class LabelConfig(_Frozen):
+    """What is a visible change, and which samples are kept."""
+
+    visible_threshold: int = Field(
+        8, ge=1, le=128, description="grey levels (of 255) by which a pixel must differ to be called changed"
+    )
+    min_area: float = Field(2e-4, gt=0, lt=1, description="smallest mask / picture")
+    max_area: float = Field(0.25, gt=0, le=1, description="largest mask / picture")
+    attempts: int = Field(16, ge=1, le=256, description="draws before a sample is recorded as failed")
+
+    @model_validator(mode="after")
+    def _bounds_ordered(self) -> Self:
+        if self.min_area >= self.max_area:
+            raise ValueError(f"min_area must be below max_area, got {self.min_area} and {self.max_area}")
+        return self
+
+
+class StoreConfig(_Frozen):
+    """How arrays are laid in files."""
+
+    shard_images: int | Literal["auto"] = Field(
+        AUTO, description="images in one shard; auto: about 50 MB before compression, at most 256"
+    )
+    zstd_level: int = Field(1, ge=1, le=19, description="compression level; every chunk has a checksum")
+
+
+class Recipe(_Frozen):
+    """Everything that decides the bytes of a corpus."""
+
+    name: str = Field("maphc2f", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the corpus")
+    seed: int = Field(0, ge=0, lt=2**63, description="root of all random streams; 0 is a seed like any other")
+    count: int = Field(256, ge=1, le=100_000_000, description="samples in all, exactly")
+    size: int = Field(256, ge=MIN_SIZE_PX, le=MAX_SIZE_PX, description="side of the square pictures, in pixels")
+    fit: FitPolicy = Field("crop", description="non-square photographs: crop the middle, pad, or stretch")
+    max_pixels: int = Field(100_000_000, ge=1_000, le=10**9, description="largest photograph that is decoded")
+    allocation: AllocationPolicy = Field(
+        "equal", description="samples over categories: equal, or proportional to their usable photographs"
+    )
+    sources: tuple[SourceSpec, ...] = Field((SourceSpec(kind="builtin"),), min_length=1)
+    foreground: ForegroundConfig = ForegroundConfig()
+    fracture: FractureConfig = FractureConfig()
+    bank: BankConfig = BankConfig()
+    placement: PlacementConfig = PlacementConfig()
+    render: RenderConfig = RenderConfig()
+    npcf: NpcfConfig = NpcfConfig()
+    label: LabelConfig = LabelConfig()
+    store: StoreConfig = StoreConfig()
+
+    @model_validator(mode="after")
+    def _some_mechanism(self) -> Self:
+        if not self.mechanism_weights():
+            raise ValueError("every mechanism has weight 0: nothing to make")
+        return self
+
+    def mechanism_weights(self) -> dict[str, float]:
+        """Mechanisms that take part, with their weights."""
+        weights = {name: float(getattr(self, name).weight) for name in get_args(MechanismName)}
+        return {name: weight for name, weight in weights.items() if weight > 0}
+
+
+def config_sha256(recipe: Recipe) -> str:
+    """Identity of a recipe: sha256 of its canonical JSON."""
+    return sha256_bytes(canonical_json(recipe.model_dump(mode="json")))
+
+
+def parse_source(text: str) -> SourceSpec:
+    """``KIND`` or ``KIND:PATH`` of the command line.
+
+    Raises
+    ------
+    ConfigError
+        Unknown kind, a path missing, or a path where none belongs.
+    """
+    kind, _, path = text.partition(":")
+    kinds = get_args(SourceKind)
+    if kind not in kinds:
+        raise ConfigError(f"--source {text!r}: expected KIND:PATH with KIND one of {', '.join(kinds)}{_nearest(kind, kinds)}")
+    try:
+        return SourceSpec.model_validate({"kind": kind, "path": path or None})
+    except ValidationError as error:
+        raise ConfigError(f"--source {text!r}: {_explain(error, SourceSpec)}") from None
+
+
+def load_recipe(path: Path | None, *, overrides: dict[str, object]) -> Recipe:
+    """Read a YAML recipe and lay command-line options over it.
+
+    Parameters
+    ----------
+    path : Path or None
+        The YAML file; None starts from the defaults.
+    overrides : dict
+        Top-level values given on the command line.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, not YAML, not a mapping, or has an unknown key or a value out of range.
+    """
+    where = str(path) if path else "command line"
+    content: object = {}
+    if path is not None:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"recipe {path}: cannot be read ({error}); give a YAML file") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"recipe {path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}: expected a mapping of settings, got {type(content).__name__}")
+    try:
+        return Recipe.model_validate({**content, **overrides})
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error, Recipe)}") from None
+
+
+def expand_path(path: str) -> Path:
+    """Path with ``${NAME}`` read from the environment and ``~`` resolved.
+
+    Raises
+    ------
+    ConfigError
+        A variable is not set.
+    """
+    missing = [name for name in re.findall(r"\$\{(\w+)\}", path) if name not in os.environ]
+    if missing:
+        raise ConfigError(f"path {path!r}: environment variable {missing[0]} is not set; export it or use --source")
+    return Path(os.path.expandvars(path)).expanduser()
+
+
+def _nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """First problem of a validation error, as one line."""
+    first = error.errors()[0]
+    loc = first["loc"]
+    where = ".".join(str(part) for part in loc)
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, loc[:-1])
+        hint = _nearest(str(loc[-1]), known) or f"; known: {', '.join(known)}"
+        return f"unknown key {where!r}{hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    got = first["input"]
+    shown = f", got {got!r}" if isinstance(got, str | int | float | bool | list | tuple) else ""
+    return f"{where}: {message}{shown}" if where else message
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    """Field names of the model found by walking a pydantic location."""
+    current = model
+    for part in loc:
+        if not isinstance(part, str) or part not in current.model_fields:
+            continue
+        annotation = current.model_fields[part].annotation
+        for candidate in (annotation, *get_args(annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                current = candidate
+    return list(current.model_fields)

@@ -1,0 +1,75 @@
+"""Where everything lies in a corpus folder.
+
+::
+
+    OUT/
+    ├── config.json            the recipe, canonical JSON, and the code version: OUT's identity
+    ├── inventory.parquet      every photograph found, usable or not
+    ├── plan.parquet           one row a sample, before any computing
+    ├── data/                  Zarr v3: <dataset>/<category>/{image,mask,opening,damage,source,foreground}
+    ├── bank/                  Zarr v3: <mechanism>/{damage,segments,opening}
+    ├── commits/               one JSON a finished shard; without it a shard does not exist
+    ├── manifest.parquet       one row a sample, built from the commit records alone
+    ├── corpus.json            schema version, recipe, counts, statistics, licences
+    └── log/                   timings, host facts, progress: no part of the corpus
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+__all__ = [
+    "BANK",
+    "COMMITS",
+    "CONFIG",
+    "CORPUS",
+    "DATA",
+    "INVENTORY",
+    "LOG",
+    "MANIFEST",
+    "PLAN",
+    "SAMPLE_ARRAYS",
+    "SOURCE_ARRAYS",
+    "TOP_LEVEL",
+    "commit_name",
+    "safe_join",
+    "shard_file",
+]
+
+CONFIG = "config.json"
+INVENTORY = "inventory.parquet"
+PLAN = "plan.parquet"
+DATA = "data"
+BANK = "bank"
+COMMITS = "commits"
+MANIFEST = "manifest.parquet"
+CORPUS = "corpus.json"
+LOG = "log"
+TOP_LEVEL = frozenset({CONFIG, INVENTORY, PLAN, DATA, BANK, COMMITS, MANIFEST, CORPUS, LOG})
+
+SAMPLE_ARRAYS = ("image", "mask", "opening", "damage")
+SOURCE_ARRAYS = ("source", "foreground")
+
+
+def commit_name(stage: str, key: str, shard: int) -> str:
+    """File name of a commit record: ``samples--builtin--brick--00003.json``."""
+    return f"{stage}--{key.replace('/', '--')}--{shard:05d}.json"
+
+
+def shard_file(root: str, key: str, array: str, shard: int, ndim: int) -> str:
+    """POSIX path, relative to OUT, of the one file that holds a shard of an array."""
+    return str(PurePosixPath(root, key, array, "c", str(shard), *["0"] * (ndim - 1)))
+
+
+def safe_join(root: Path, relative: str) -> Path:
+    """Join a path that came from data, refusing to leave the root.
+
+    Raises
+    ------
+    ValueError
+        The path is absolute or climbs out of ``root``.
+    """
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise ValueError(f"path {relative!r} leaves {root}")
+    return path

@@ -1,0 +1,175 @@
+"""Records: what is known of every source, planned sample, finished sample and finished shard.
+
+All are validated when made, immutable, and round-trip to JSON. A commit record reads, shortened::
+
+    {"schema_version": 1, "stage": "samples", "key": "builtin/brick", "shard": 0,
+     "config_sha256": "9f…", "code_version": "0.1.0+3f…", "inputs_sha256": "c1…",
+     "files": [{"path": "data/builtin/brick/image/c/0/0/0/0", "bytes": 33881, "sha256": "77…"}],
+     "rows": [{"id": "b2…", "status": "ok", …}]}
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from manifests.config import ForegroundMode
+from manifests.hashing import canonical_json, sha256_bytes
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "BankRecord",
+    "CommitRecord",
+    "FileRecord",
+    "PlanRow",
+    "SampleRecord",
+    "SampleStatus",
+    "SourceRecord",
+    "SourceStatus",
+    "StageName",
+    "plan_row_id",
+]
+
+SCHEMA_VERSION = 1
+StageName = Literal["sources", "bank", "samples"]
+
+
+class SourceStatus(StrEnum):
+    """What became of a photograph. The text after the name says what to do."""
+
+    OK = "ok"
+    EMPTY = "empty"  # 0 bytes: copy the file again
+    NOT_AN_IMAGE = "not_an_image"  # no decoder knows it: remove it or convert it
+    CORRUPT = "corrupt"  # truncated or damaged: copy the file again
+    TOO_LARGE = "too_large"  # more pixels than max_pixels: raise it if the file can be trusted
+    TOO_SMALL = "too_small"  # a side below 16 pixels: nothing to see a defect on
+    UNREADABLE = "unreadable"  # the system refused to read it: check permissions
+
+
+class SampleStatus(StrEnum):
+    """What became of a sample after its last attempt. The text after the name says what to do."""
+
+    OK = "ok"
+    OFF_FOREGROUND = "off_foreground"  # no place on the part was found: look at `maphc2f inspect`
+    INVISIBLE = "invisible"  # nothing differs visibly: widen placement.width or lower label.visible_threshold
+    AREA_BELOW = "area_below"  # smaller than label.min_area
+    AREA_ABOVE = "area_above"  # larger than label.max_area
+    NOT_CONVERGED = "not_converged"  # npcF's residual stayed above npcf.tolerance: raise npcf.max_iterations
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SourceRecord(_Record):
+    """One photograph that was found, usable or not."""
+
+    dataset: str
+    category: str
+    path: str  # relative to the data set's root, POSIX; "builtin:<category>/<k>" for embedded ones
+    sha256: str  # of the file's bytes; of the pixels for embedded ones; "" if unreadable
+    bytes: int
+    width_px: int
+    height_px: int
+    channels: int  # 1 or 3 as used; 0 if not decoded
+    bit_depth: int  # 8 or 16 as stored; 0 if not decoded
+    licence: str
+    status: SourceStatus
+    detail: str = ""  # what the decoder said, for one that is not usable
+    index: int = -1  # row in the category's `source` array; -1 if not usable
+    foreground_mode: ForegroundMode = "texture"  # decided for the category: object, texture or masks
+    foreground_fraction: float = 0.0  # share of the picture that is part
+
+
+class PlanRow(_Record):
+    """One sample as planned, before any computing."""
+
+    id: str  # 16 hexadecimal digits: content hash of the row
+    index: int  # position in the whole corpus
+    dataset: str
+    category: str
+    shard: int  # shard within the category
+    row: int  # row within the category's arrays
+    source: int  # row in the category's `source` array
+    source_sha256: str
+    mechanism: str
+    trajectory: int
+    snapshot: int
+    group: int  # sources and trajectories of one group appear in no other
+    dihedral: int  # 0..7: quarter turns (value % 4), then a mirror if value >= 4
+    angle_deg: float  # further rotation, counter-clockwise as seen, degrees
+    extent: float  # side of the simulated square / side of the picture
+    center_y: float  # centre of the simulated square / side of the picture
+    center_x: float
+    width: float  # widest opening / side of the picture
+    seed_path: str  # root of the sample's random stream; the attempt is appended
+
+
+class SampleRecord(PlanRow):
+    """One sample as made: the plan row with the placement finally used, and what came of it."""
+
+    status: SampleStatus
+    attempts: int  # draws used, >= 1
+    area_px: int  # pixels of the mask
+    area_fraction: float
+    severity: float  # crack length of the snapshot / that of its whole trajectory, 0..1
+    length_px: float  # length of visible crack path in pixels
+    contrast: float  # mean absolute change in the mask, grey levels of 255
+    residual: float  # npcF: relative residual reached
+    iterations: int  # npcF: solver iterations used
+    bbox_y0: int  # bounding box of the mask, half open; all 0 if empty
+    bbox_x0: int
+    bbox_y1: int
+    bbox_x1: int
+    image_sha256: str  # of the image's bytes in C order
+    mask_sha256: str
+
+
+class BankRecord(_Record):
+    """One simulated trajectory of the bank."""
+
+    trajectory: int
+    mechanism: str
+    group: int
+    snapshots: int
+    seed_path: str
+    length_cells: tuple[float, ...]  # crack length at every snapshot, in grid spacings
+    branch_points: int  # junctions of the final crack
+    load: tuple[float, ...]  # applied load at every snapshot, / sqrt(mean(Gc) / (mu h))
+
+
+class FileRecord(_Record):
+    """A file of the corpus, relative to its root."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+RowT = TypeVar("RowT", SourceRecord, BankRecord, SampleRecord)
+
+
+class CommitRecord(_Record, Generic[RowT]):
+    """Proof that a shard is whole: written last, by rename. A shard without one does not exist."""
+
+    schema_version: Literal[1] = 1
+    stage: StageName
+    key: str  # "<dataset>/<category>" or the mechanism
+    shard: int
+    config_sha256: str
+    code_version: str
+    inputs_sha256: str  # of everything the shard was computed from
+    files: tuple[FileRecord, ...]
+    rows: tuple[RowT, ...]
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON, the same for the same record."""
+        return canonical_json(self.model_dump(mode="json")) + b"\n"
+
+
+def plan_row_id(fields: dict[str, object]) -> str:
+    """Content hash of a plan row's fields other than ``id``, ``shard`` and ``row``."""
+    kept = {name: value for name, value in fields.items() if name not in {"id", "shard", "row"}}
+    return sha256_bytes(canonical_json(kept))[:16]
