@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from manifests.errors import ConfigError
 from manifests.hashing import canonical_json, sha256_bytes
@@ -54,11 +55,26 @@ MAX_SIZE_PX = 4096
 
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     if not value[0] <= value[1]:
-        raise ValueError(f"a range is [low, high] with low <= high, got [{value[0]}, {value[1]}]")
+        raise ValueError("a range is [low, high] with low <= high")
     return value
 
 
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+def _auto_or_positive(value: object) -> object:
+    if value == AUTO or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError("expected a whole number >= 1, or auto")
+
+
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Range = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ordered)]
+PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+ShareRange = Annotated[tuple[Share, Share], AfterValidator(_ordered)]
+# One check for both forms: a union would be reported once for each of its members, with its type in the key.
+AutoOrPositive = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(_auto_or_positive, json_schema_input_type=int | str)
+]
 
 
 class _Frozen(BaseModel):
@@ -69,7 +85,9 @@ class SourceSpec(_Frozen):
     """Where normal photographs come from."""
 
     kind: SourceKind = Field(description="builtin, folder, mvtec, visa or btad")
-    path: str | None = Field(None, description="root folder; ${NAME} is read from the environment when used")
+    path: str | None = Field(
+        None, min_length=1, description="root folder; ${NAME} is read from the environment when used"
+    )
     name: str | None = Field(
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="data set name; default: the kind"
     )
@@ -115,9 +133,11 @@ class FractureConfig(_Frozen):
     grid: int = Field(128, ge=32, le=512, description="cells a side of the simulated square")
     length_ratio: float = Field(2.0, ge=1.5, le=8, description="regularisation length l / h")
     residual_stiffness: float = Field(1e-4, gt=0, le=1e-2, description="share of stiffness left in a crack")
-    toughness_sigma: Range = Field((0.25, 0.55), description="spread s of ln Gc between trajectories")
-    correlation_cells: Range = Field((1.2, 4.0), description="correlation length of the fine part of ln Gc, in h")
-    notch_fraction: Range = Field((0.06, 0.16), description="length of the starting flaw / width of the domain")
+    toughness_sigma: Range = Field((0.35, 0.70), description="spread s of ln Gc between trajectories")
+    correlation_cells: PositiveRange = Field(
+        (1.2, 4.0), description="correlation length of the fine part of ln Gc, in h"
+    )
+    notch_fraction: ShareRange = Field((0.06, 0.16), description="length of the starting flaw / width of the domain")
     edge_share: float = Field(0.5, ge=0, le=1, description="share of flaws that start at the edge of the domain")
     snapshots: int = Field(20, ge=4, le=64, description="states kept along one trajectory")
 
@@ -125,7 +145,7 @@ class FractureConfig(_Frozen):
 class BankConfig(_Frozen):
     """The bank of simulated trajectories that samples draw from."""
 
-    trajectories: int | Literal["auto"] = Field(
+    trajectories: AutoOrPositive = Field(
         AUTO, description="number of simulations; auto: one for every 12 samples, between 20 and 2,000"
     )
     groups: int = Field(10, ge=2, le=100, description="leak-free parts: sources and trajectories never cross them")
@@ -140,18 +160,19 @@ class BankConfig(_Frozen):
 class PlacementConfig(_Frozen):
     """How a trajectory is laid on a picture. Lengths relative to the picture's side, so sizes look alike."""
 
-    extent: Range = Field((0.35, 1.3), description="side of the simulated square / side of the picture")
-    width: Range = Field((0.0045, 0.020), description="widest opening / side of the picture, log-uniform")
-    growth: Range = Field((0.25, 1.0), description="how far along its trajectory the crack is, by length")
+    extent: PositiveRange = Field((0.35, 1.3), description="side of the simulated square / side of the picture")
+    width: ShareRange = Field((0.0045, 0.016), description="widest opening / side of the picture, log-uniform")
+    growth: ShareRange = Field((0.25, 1.0), description="how far along its trajectory the crack is, by length")
 
 
 class RenderConfig(_Frozen):
     """How fields become appearance."""
 
-    depth_to_width: Range = Field((1.5, 6.0), description="depth of a crack / its width: sets its darkness")
+    depth_to_width: PositiveRange = Field((1.5, 6.0), description="depth of a crack / its width: sets its darkness")
     lip_height: Range = Field((0.0, 0.35), description="raised and rounded lips: slope of the relief at the edge")
-    roughness: Range = Field((0.10, 0.45), description="ragged lips: standard deviation of the edge / half width")
-    product: Range = Field((0.0, 0.3), description="dirt and debris left along the crack: optical density")
+    roughness: Range = Field((0.05, 0.25), description="ragged lips: standard deviation of the edge / half width")
+    debris: Range = Field((0.0, 0.3), description="dirt left along the crack: optical density")
+    glint: Range = Field((0.0, 0.35), description="light thrown back by a lip / brightest light on the part")
 
 
 class NpcfConfig(_Frozen):
@@ -184,7 +205,7 @@ class LabelConfig(_Frozen):
 class StoreConfig(_Frozen):
     """How arrays are laid in files."""
 
-    shard_images: int | Literal["auto"] = Field(
+    shard_images: AutoOrPositive = Field(
         AUTO, description="images in one shard; auto: about 50 MB before compression, at most 256"
     )
     zstd_level: int = Field(1, ge=1, le=19, description="compression level; every chunk has a checksum")
@@ -202,7 +223,9 @@ class Recipe(_Frozen):
     allocation: AllocationPolicy = Field(
         "equal", description="samples over categories: equal, or proportional to their usable photographs"
     )
-    sources: tuple[SourceSpec, ...] = Field((SourceSpec(kind="builtin"),), min_length=1)
+    sources: tuple[SourceSpec, ...] = Field(
+        (SourceSpec(kind="builtin"),), min_length=1, description="the data sets of photographs to start from"
+    )
     foreground: ForegroundConfig = ForegroundConfig()
     fracture: FractureConfig = FractureConfig()
     bank: BankConfig = BankConfig()
@@ -240,7 +263,9 @@ def parse_source(text: str) -> SourceSpec:
     kind, _, path = text.partition(":")
     kinds = get_args(SourceKind)
     if kind not in kinds:
-        raise ConfigError(f"--source {text!r}: expected KIND:PATH with KIND one of {', '.join(kinds)}{_nearest(kind, kinds)}")
+        raise ConfigError(
+            f"--source {text!r}: expected KIND:PATH with KIND one of {', '.join(kinds)}{_nearest(kind, kinds)}"
+        )
     try:
         return SourceSpec.model_validate({"kind": kind, "path": path or None})
     except ValidationError as error:
@@ -266,7 +291,7 @@ def load_recipe(path: Path | None, *, overrides: dict[str, object]) -> Recipe:
     content: object = {}
     if path is not None:
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            content = _read_yaml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"recipe {path}: cannot be read ({error}); give a YAML file") from None
         except yaml.YAMLError as error:
@@ -276,7 +301,25 @@ def load_recipe(path: Path | None, *, overrides: dict[str, object]) -> Recipe:
     try:
         return Recipe.model_validate({**content, **overrides})
     except ValidationError as error:
+        given = error.errors()[0]["loc"][:1]
+        where = "command line" if given and given[0] in overrides else where
         raise ConfigError(f"{where}: {_explain(error, Recipe)}") from None
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a repeated key is an error; plain YAML keeps the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read_yaml(text: str) -> object:
+    content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of SafeLoader
+    return {} if content is None else content
 
 
 def expand_path(path: str) -> Path:
@@ -285,17 +328,28 @@ def expand_path(path: str) -> Path:
     Raises
     ------
     ConfigError
-        A variable is not set.
+        A variable is not set or empty (an empty one would quietly name another folder), or ``~name`` is nobody's.
     """
-    missing = [name for name in re.findall(r"\$\{(\w+)\}", path) if name not in os.environ]
+    missing = [name for name in re.findall(r"\$\{(\w+)\}", path) if not os.environ.get(name)]
     if missing:
         raise ConfigError(f"path {path!r}: environment variable {missing[0]} is not set; export it or use --source")
-    return Path(os.path.expandvars(path)).expanduser()
+    try:
+        return Path(os.path.expandvars(path)).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"path {path!r}: {str(error).rstrip('.')}; write the folder out") from None
 
 
 def _nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+_PLAIN_WORDS = {
+    "tuple_type": "expected a list",
+    "model_type": "expected a mapping of settings",
+    "dict_type": "expected a mapping",
+    "string_type": "expected text (put 01 or 2024 in quotes)",
+}
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -307,9 +361,9 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         known = _fields_at(model, loc[:-1])
         hint = _nearest(str(loc[-1]), known) or f"; known: {', '.join(known)}"
         return f"unknown key {where!r}{hint}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = _PLAIN_WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
     got = first["input"]
-    shown = f", got {got!r}" if isinstance(got, str | int | float | bool | list | tuple) else ""
+    shown = f", got {got!r}" if isinstance(got, str | int | float | bool | list | tuple | None) else ""
     return f"{where}: {message}{shown}" if where else message
 
 

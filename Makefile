@@ -1,0 +1,65 @@
+# Everything a user or a developer runs. `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+# One process a core; above 8 the demo spends more time starting workers than working.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 8 ? n : 8)))
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help install install-dev demo test check bench clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+install: $(VENV)/.installed ## Install maphc2f into .venv
+	@echo "Installed: run $(BIN)/maphc2f --help"
+
+install-dev: $(VENV)/.installed-dev ## Install maphc2f and the developer's tools into .venv
+
+demo: $(VENV)/.installed ## Generate, verify and show a corpus from the embedded pictures, in demo/
+	@rm -rf $(DEMO)/corpus
+	$(BIN)/maphc2f generate $(DEMO)/corpus --config recipes/demo.yaml --workers $(WORKERS)
+	$(BIN)/maphc2f verify $(DEMO)/corpus
+	$(BIN)/maphc2f info $(DEMO)/corpus
+	$(BIN)/maphc2f sheet $(DEMO)/corpus $(DEMO)/sheet.png
+	@echo "Done. Open $(DEMO)/sheet.png: image, mask and fields side by side."
+
+test: $(VENV)/.installed-dev ## Run all tests
+	$(BIN)/pytest
+
+check: $(VENV)/.installed-dev ## Lint, format, types, layers and dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+bench: $(VENV)/.installed-dev ## Measure speed: the suite under benchmarks/
+	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only
+
+clean: ## Remove .venv, the demo and every cache
+	rm -rf $(VENV) $(DEMO) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find benchmarks manifests physics pipeline refine tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps make a second run install nothing. The package is installed in place (-e), so an edited module
+# takes effect at once; changed dependencies make the stamps stale.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing maphc2f and its pinned dependencies into $(VENV): a minute or two, about 1.5 GB ..."
+	@$(PIP) install --quiet --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing maphc2f and the developer's tools into $(VENV): a minute or two, about 1.5 GB ..."
+	@$(PIP) install --quiet --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: MaPhC2F needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing). Try: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "make: '$(PYTHON)' cannot make a virtual environment; on Debian and Ubuntu install python3-venv" >&2; exit 1; }

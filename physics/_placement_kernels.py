@@ -1,0 +1,74 @@
+"""Numba kernels that draw a crack's segments and sample coarse fields on a picture's pixel grid."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True)
+def draw_segments(segments, widths, warp, reach, distance, opening):
+    """Signed distance to the lips and local width, both (S, S), in pixels.
+
+    ``segments`` (M, 4) are (y0, x0, y1, x1) in pixel units with pixel (i, j) centred at (i + 0.5, j + 0.5);
+    ``widths`` (M, 2) in pixels; ``warp`` (2, S, S) is added to a pixel's position. A pixel farther than ``reach``
+    from every lip keeps its distance. The nearest lip wins, so junctions join without a seam.
+    """
+    size = distance.shape[0]
+    bend = 0.0
+    for c in range(2):
+        for i in range(size):
+            for j in range(size):
+                bend = max(bend, abs(warp[c, i, j]))
+    for k in range(segments.shape[0]):
+        w0 = widths[k, 0]
+        w1 = widths[k, 1]
+        if w0 <= 0.0 and w1 <= 0.0:
+            continue
+        y0 = segments[k, 0]
+        x0 = segments[k, 1]
+        dy = segments[k, 2] - y0
+        dx = segments[k, 3] - x0
+        square = dy * dy + dx * dx
+        margin = reach + bend + 0.5 * max(w0, w1)
+        first_i = max(0, int(np.floor(min(y0, y0 + dy) - margin)))
+        last_i = min(size, int(np.ceil(max(y0, y0 + dy) + margin)))
+        first_j = max(0, int(np.floor(min(x0, x0 + dx) - margin)))
+        last_j = min(size, int(np.ceil(max(x0, x0 + dx) + margin)))
+        for i in range(first_i, last_i):
+            for j in range(first_j, last_j):
+                py = i + 0.5 + warp[0, i, j] - y0
+                px = j + 0.5 + warp[1, i, j] - x0
+                t = 0.0
+                if square > 0.0:
+                    t = min(1.0, max(0.0, (py * dy + px * dx) / square))
+                ey = py - t * dy
+                ex = px - t * dx
+                width = w0 + t * (w1 - w0)
+                gap = np.sqrt(ey * ey + ex * ex) - 0.5 * width
+                if gap < distance[i, j]:
+                    distance[i, j] = gap
+                    opening[i, j] = width
+
+
+@njit(cache=True)
+def sample_bilinear(field, matrix, origin, out):
+    """out[i, j] = field at origin + matrix @ (i + 0.5, j + 0.5), in sides of the field's square; 0 outside."""
+    n = field.shape[0]
+    size = out.shape[0]
+    for i in range(size):
+        for j in range(size):
+            y = (origin[0] + matrix[0, 0] * (i + 0.5) + matrix[0, 1] * (j + 0.5)) * n - 0.5
+            x = (origin[1] + matrix[1, 0] * (i + 0.5) + matrix[1, 1] * (j + 0.5)) * n - 0.5
+            if y < -0.5 or x < -0.5 or y > n - 0.5 or x > n - 0.5:
+                out[i, j] = 0.0
+                continue
+            y = min(max(y, 0.0), n - 1.000001)
+            x = min(max(x, 0.0), n - 1.000001)
+            a = int(y)
+            b = int(x)
+            fy = y - a
+            fx = x - b
+            top = field[a, b] + fx * (field[a, b + 1] - field[a, b])
+            bottom = field[a + 1, b] + fx * (field[a + 1, b + 1] - field[a + 1, b])
+            out[i, j] = top + fy * (bottom - top)

@@ -1,0 +1,144 @@
+"""How an opening looks: fields of a crack become light that is missing, and light that falls on its lips.
+
+A picture value v stands for the radiance v^2.2, so a radiance factor f becomes the value factor f^(1/2.2), and a
+crack multiplies the photograph by a map of such factors:
+
+- occlusion: from the floor of a slot of width w and depth D the share F = 1 / sqrt(1 + (2 D / w)^2) of the sky is seen;
+  the wall that faces the light returns some of it;
+- coverage: the part of a pixel that the slot takes up, exact for a straight strip, so that a hairline thinner than a
+  pixel is faint and not thin;
+- lips: raised or rounded edges tilt the surface, brighter towards the light, darker away from it;
+- glint: on the lip that faces the light some of it is thrown straight back, which is what shows on dark material;
+- debris: dirt caught along the crack, patchy, of a given optical density.
+
+The map is blurred by the photograph's own point spread, so that the defect has been seen by the same camera.
+
+References
+----------
+Modest, "Radiative Heat Transfer", view factors of an infinite slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from refine.photograph import Optics, gaussian_blur
+
+__all__ = ["CrackBatch", "CrackLook", "Rendering", "render_crack"]
+
+_GAMMA = 2.2
+_LIT_WALL = 0.9  # extra radiance factor on the half of the slot whose wall faces the light
+_LIP_PX = 1.3  # how far the relief of a lip reaches, plus a share of the width
+_LIP_SHARE = 0.35
+_DEBRIS_PX = 1.5
+
+
+@dataclass(frozen=True)
+class CrackBatch:
+    """Fields of B cracks on H x W pixels, each (B, H, W) float; see `physics.placement.CrackFields`.
+
+    ``distance`` to the nearest lip and ``opening`` in pixels, ``grain`` without unit.
+    """
+
+    distance: Tensor
+    opening: Tensor
+    grain: Tensor
+
+
+@dataclass(frozen=True)
+class CrackLook:
+    """Appearance of each crack, tensors (B,): depth / width, slope of the lips, optical density of debris,
+    and the glint of the lips as a share of the brightest light on the part."""
+
+    depth_to_width: Tensor
+    lip_slope: Tensor
+    debris: Tensor
+    glint: Tensor
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Result of rendering: ``image`` (B, C, H, W), 0..1; ``coverage`` (B, H, W), share of a pixel that is open."""
+
+    image: Tensor
+    coverage: Tensor
+
+
+def render_crack(
+    source: Tensor, crack: CrackBatch, look: CrackLook, optics: Optics, foreground: Tensor
+) -> Rendering:
+    """Draw cracks into photographs.
+
+    Parameters
+    ----------
+    source : (B, C, H, W) float tensor
+        Photographs, 0..1.
+    crack, look, optics
+        Fields, appearance, and what is known of the photographs.
+    foreground : (B, H, W) bool tensor
+        Where the part is: elsewhere nothing is drawn.
+    """
+    coverage = _strip_coverage(crack.distance, crack.opening) * foreground
+    facing = _facing(crack.distance, optics.light)
+    inside = _slot_radiance(look.depth_to_width, facing, optics.directional)
+    outside = _lip_radiance(crack, look, facing, optics.directional) * _debris_radiance(crack, look)
+    radiance = outside + coverage * (inside - outside)
+    radiance = torch.where(foreground, radiance, torch.ones_like(radiance))
+    factor = gaussian_blur(radiance.clamp_min(1e-4) ** (1 / _GAMMA), optics.blur_px)
+    glint = gaussian_blur(_glint(crack, look, facing, optics.directional) * foreground, optics.blur_px)
+    light = glint[:, None] * _brightest(source, foreground)[:, :, None, None]
+    return Rendering(image=(source * factor[:, None] + light).clamp(0, 1), coverage=coverage)
+
+
+def _strip_coverage(distance: Tensor, opening: Tensor) -> Tensor:
+    """Overlap of a pixel's width with a strip of width ``opening`` whose lip is ``distance`` away."""
+    half = 0.5 * opening
+    offset = distance + half
+    return (torch.minimum(offset + 0.5, half) - torch.maximum(offset - 0.5, -half)).clamp(0, 1)
+
+
+def _facing(distance: Tensor, light: Tensor) -> Tensor:
+    """Cosine between the outward direction (away from the crack) and the light, (B, H, W)."""
+    padded = functional.pad(distance[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    gy = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
+    gx = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
+    norm = (gy * gy + gx * gx).sqrt().clamp_min(1e-6)
+    return (gy * light[:, 0, None, None] + gx * light[:, 1, None, None]) / norm
+
+
+def _slot_radiance(depth_to_width: Tensor, facing: Tensor, directional: Tensor) -> Tensor:
+    sky = (1 + (2 * depth_to_width) ** 2).rsqrt()[:, None, None]
+    # the wall on the side away from the light is the one that looks into it
+    return sky * (1 + _LIT_WALL * directional[:, None, None] * (-facing).clamp_min(0))
+
+
+def _lip_radiance(crack: CrackBatch, look: CrackLook, facing: Tensor, directional: Tensor) -> Tensor:
+    reach = _LIP_PX + _LIP_SHARE * crack.opening
+    open_here = (crack.opening / 1.0).clamp(0, 1)  # a hairline has no relief to speak of
+    relief = torch.exp(-crack.distance.clamp_min(0) / reach) * open_here
+    slope = look.lip_slope[:, None, None] * (0.7 + 0.3 * crack.grain) * relief
+    return (1 + directional[:, None, None] * slope * facing * 1.6).clamp(0.2, 2.0)
+
+
+def _debris_radiance(crack: CrackBatch, look: CrackLook) -> Tensor:
+    reach = _DEBRIS_PX + 0.5 * crack.opening
+    density = torch.exp(-crack.distance.clamp_min(0) / reach) * (crack.opening > 0)
+    patchy = (0.5 + 0.8 * crack.grain).clamp(0, 2)
+    return torch.exp(-2.303 * look.debris[:, None, None] * density * patchy)
+
+
+def _glint(crack: CrackBatch, look: CrackLook, facing: Tensor, directional: Tensor) -> Tensor:
+    """Light thrown back by the lip that faces it: a thin line just outside the opening, broken by the grain."""
+    line = torch.exp(-((crack.distance - 0.4) ** 2) / 0.5) * (crack.opening / 2.0).clamp(0, 1)
+    broken = (0.6 + 0.6 * crack.grain).clamp(0, 1.5)
+    return look.glint[:, None, None] * directional[:, None, None] * line * broken * facing.clamp_min(0)
+
+
+def _brightest(source: Tensor, foreground: Tensor) -> Tensor:
+    """Largest value of each channel on the part after averaging over 8 x 8 pixels, (B, C)."""
+    part = source * foreground[:, None]
+    return functional.avg_pool2d(part, 8, ceil_mode=True).amax(dim=(2, 3))
