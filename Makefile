@@ -49,17 +49,17 @@ clean: ## Remove .venv, the demo and every cache
 # The stamps make a second run install nothing. The package is installed in place (-e), so an edited module
 # takes effect at once; changed dependencies make the stamps stale.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing maphc2f and its pinned dependencies into $(VENV): a minute or two, about 1.5 GB ..."
+	@echo "Installing maphc2f and its pinned dependencies into $(VENV): a minute or two, about 2 GB ..."
 	@$(PIP) install --quiet --quiet --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing maphc2f and the developer's tools into $(VENV): a minute or two, about 1.5 GB ..."
+	@echo "Installing maphc2f and the developer's tools into $(VENV): a minute or two, about 2 GB ..."
 	@$(PIP) install --quiet --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(VENV)/.installed $@
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "make: MaPhC2F needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing). Try: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: MaPhC2F needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there). Try: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "make: '$(PYTHON)' cannot make a virtual environment; on Debian and Ubuntu install python3-venv" >&2; exit 1; }

@@ -37,6 +37,7 @@ __all__ = [
     "equilibrate",
     "random_toughness",
     "simulate",
+    "starts_at_edge",
 ]
 
 MAX_SEGMENTS = 1024  # segments kept of one crack; the first to break are kept
@@ -73,7 +74,7 @@ class Trajectory:
     branch_points : int
         Junctions of the last snapshot.
     from_edge : bool
-        The crack starts at the left side (x = 0) of the square, else inside.
+        The crack enters at (0.5, 0), the middle of the square's left side; else it starts inside.
     """
 
     damage: NDArray[np.float32]
@@ -227,6 +228,11 @@ def random_toughness(
     return np.asarray(toughness / toughness.mean(), dtype=np.float64)
 
 
+def starts_at_edge(config: FractureConfig, rng: np.random.Generator) -> bool:
+    """First draw of a trajectory's stream: does its crack enter from the side, or start inside?"""
+    return bool(rng.random() < config.edge_share)
+
+
 def simulate(config: FractureConfig, rng: np.random.Generator) -> Trajectory:
     """Grow one crack under a random flaw, load direction and toughness.
 
@@ -243,7 +249,7 @@ def simulate(config: FractureConfig, rng: np.random.Generator) -> Trajectory:
         ``config.snapshots`` states of growing length (the same state may repeat where few were recorded).
     """
     n = config.grid
-    from_edge = bool(rng.random() < config.edge_share)
+    from_edge = starts_at_edge(config, rng)
     angle = np.pi / 2 if from_edge else float(rng.uniform(0.0, 2 * np.pi))
     body = Body(n, clamped="faces" if from_edge else "all", angle=angle)
     toughness = random_toughness(
@@ -297,8 +303,8 @@ def _flaw(
     """Damage 1 along a straight flaw, roughly across the load."""
     tilt = float(rng.uniform(-0.4, 0.4))
     middle = n / 2 + rng.uniform(-0.15, 0.15, size=2) * n
-    if from_edge:
-        start = np.array([middle[0], 0.0])
+    if from_edge:  # always at mid-height, so that the mouth can be laid on the edge of a part
+        start = np.array([n / 2, 0.0])
         end = start + length * np.array([np.sin(tilt), np.cos(tilt)])
     else:
         along = angle + np.pi / 2 + tilt

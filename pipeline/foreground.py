@@ -7,11 +7,13 @@ For parts before a plain background, the background is modelled and what it does
 2. Picture: an illumination surface fitted robustly to the ring from that colour, then to all background found;
    the distance of each pixel from it in robust standard deviations of the background.
 3. Category: two thresholds by Otsu's method, on the distance and on its logarithm, joined by hysteresis.
-4. Picture: closing, opening, filling of holes that are not background themselves, removal of small components.
+4. Picture: closing, removal of the blurred rim (below half of the distance beside it), opening, filling of holes
+   that are not background themselves, removal of small components.
 
-For textures the part is the whole picture. Which of the two a category is follows from evidence measured on its pictures: how
-much of the ring is background, how much rarer the part is on the ring than on the picture, how sharp its
-outline is and how much of it morphology had to change.
+For textures the part is the whole picture. Which of the two a category is follows from evidence measured on its
+pictures: how much of the border ring is background, how much rarer the part is there than on the picture, how sharp
+its outline is and how much of it morphology had to change. Where in doubt the rim of a part is given up
+rather than background called part.
 
 References
 ----------
@@ -43,8 +45,9 @@ _WORK_PX = 256  # side that is segmented; a larger picture is reduced and its ma
 _RING_SHARE = 0.04  # width of the border ring / side
 _SAMPLE_IMAGES = 64  # pictures, evenly spread, on which the category's model and evidence are measured
 _SAMPLE_PIXELS = 700  # ring pixels, of all those pictures together, from which the colour is found
-_RING_TERMS = 6
-_HALO_SHARE = 0.01
+_LOW_SHARE = 0.25  # the lower threshold is at least this share of the upper: faint shadows are below it
+_BRIGHT_SHARE = 0.9  # share of a part that is not darker than its background, for dark pixels to be cast shadows
+_HALO_SHARE = 0.01  # reach of the optics' blur / side
 _FIT_PIXELS = 800  # pixels to which one illumination surface is fitted
 _NOISE_FLOOR = 1.5  # grey levels of 255: rounding and JPEG alone make this much
 _COLOUR_REACH = 12.0  # grey levels around the dominant colour that always count as background at first
@@ -53,9 +56,7 @@ _BISQUARE = 4.685  # Tukey's tuning constant: 95 % efficiency for normal noise
 
 _AREA = (0.01, 0.95)  # share of the picture that a plausible part covers
 _MAX_RING_PART = 0.5  # share of the ring that a plausible part covers
-_MAX_RING_RATIO = (
-    0.65  # (part on the ring) / (part on the picture): 1 for a texture, 0 for a part inside, 0.5 for a strip
-)
+_MAX_RING_RATIO = 0.65  # (part on the ring) / (part on the picture): texture 1, strip 0.5, part inside 0
 _MIN_SHARPNESS = 0.25  # step across the outline / whole step: a vignette has less
 _MIN_COHERENCE = 0.7  # 1 - (pixels that morphology changed) / part: speckle has less
 _MAJORITY = 0.5  # share of pictures that must look like a part before a background
@@ -92,6 +93,14 @@ class _View:
 
 
 @dataclass(frozen=True)
+class _Deviation:
+    """How every pixel (s, s) differs from the background of its picture."""
+
+    distance: _F32  # in standard deviations of the background
+    shade: _Mask  # darker, and of the background's colour: what a cast shadow looks like
+
+
+@dataclass(frozen=True)
 class _Model:
     """What the pictures of a category share."""
 
@@ -99,6 +108,7 @@ class _Model:
     reach: float  # grey levels around it that are background at first
     low: float = _NOISE_SIGMAS  # standard deviations: part if connected to a pixel above `high`
     high: float = _NOISE_SIGMAS
+    bright_part: bool = False  # part is brighter than background or of another colour: shade is shadow
 
 
 @dataclass(frozen=True)
@@ -206,9 +216,9 @@ def _automatic(images: NDArray[np.uint8], valid: _Mask, margin_px: int, *, force
     sample = np.unique(np.linspace(0, len(images) - 1, min(len(images), _SAMPLE_IMAGES)).round().astype(np.intp))
     views = [_view(images[i], valid[i]) for i in sample]
     model = _dominant_colour(views)
-    distances = [_distance(view, model) for view in views]
-    model = _thresholds(model, views, distances)
-    segments = [_segment(view, distance, model) for view, distance in zip(views, distances, strict=True)]
+    deviations = [_compare(view, model) for view in views]
+    model = _thresholds(model, views, deviations)
+    segments = [_segment(view, deviation, model) for view, deviation in zip(views, deviations, strict=True)]
     measured, is_object = _evidence(segments)
     if not (is_object or forced):
         return _finish("texture", valid, valid, margin_px, f"texture: {measured}; the whole picture is part")
@@ -233,7 +243,7 @@ def _all_parts(
         segment = sampled.get(i)
         if segment is None:
             view = _view(images[i], valid[i])
-            segment = _segment(view, _distance(view, model), model)
+            segment = _segment(view, _compare(view, model), model)
         mask = segment.mask
         low, high = _OUTLIER[0] * typical, min(_OUTLIER[1] * typical, _AREA[1])
         if not (segment.plausible or 0 < low <= segment.area <= high):
@@ -339,9 +349,9 @@ def _dominant_colour(views: Sequence[_View]) -> _Model:
     return _Model(colour=colour, reach=max(3 * radius, _COLOUR_REACH))
 
 
-def _terms(y: _F64, x: _F64, count: int) -> _F64:
-    """The first ``count`` of 1, x, y, x^2, xy, y^2 at points (n,): (n, count)."""
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y][:count], axis=-1)
+def _terms(y: _F64, x: _F64) -> _F64:
+    """The monomials 1, x, y, x^2, xy, y^2 at points (n,): (n, 6)."""
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
 
 
 def _robust_fit(values: _F64, terms: _F64, weights: _F64) -> tuple[_F64, _F64]:
@@ -366,19 +376,22 @@ def _robust_fit(values: _F64, terms: _F64, weights: _F64) -> tuple[_F64, _F64]:
     return coefficients, sigma
 
 
-def _sigmas_away(features: _F32, coefficients: _F64, sigma: _F64) -> _F32:
-    """Distance (s, s) from the background surface, in standard deviations."""
+def _deviation(features: _F32, coefficients: _F64, sigma: _F64) -> _Deviation:
+    """Difference of every pixel from the background surface."""
     side = features.shape[1]
     axis = ((2 * np.arange(side) + 1) / side - 1).astype(np.float32)
     x, y = axis[None, :], axis[:, None]
-    total = np.zeros(features.shape[1:], dtype=np.float32)
-    for plane, c, s in zip(features, coefficients.T.astype(np.float32), sigma.astype(np.float32), strict=True):
-        surface = c[0] + c[1] * x + c[2] * y
-        if len(c) > 3:
-            surface = surface + c[3] * x * x + c[4] * x * y + c[5] * y * y
-        total += ((plane - surface) / s) ** 2
-    distance: _F32 = np.sqrt(total)
-    return distance
+    brightness = np.zeros((side, side), dtype=np.float32)
+    colour = np.zeros((side, side), dtype=np.float32)  # squared
+    for k, (c, s) in enumerate(zip(coefficients.T.astype(np.float32), sigma.astype(np.float32), strict=True)):
+        surface = (c[0] + c[1] * x + c[3] * x * x) + (c[2] * y + c[5] * y * y) + c[4] * (x * y)
+        difference = (features[k] - surface) / s
+        if k == 0:
+            brightness = difference
+        else:
+            colour += difference**2
+    shade = (brightness < 0) & (colour < _NOISE_SIGMAS**2)
+    return _Deviation(distance=np.sqrt(brightness**2 + colour), shade=shade)
 
 
 def _pixels(view: _View, where: _Mask) -> tuple[_F64, _F64, _F64]:
@@ -391,22 +404,22 @@ def _pixels(view: _View, where: _Mask) -> tuple[_F64, _F64, _F64]:
     return values, (2 * y + 1) / side - 1, (2 * x + 1) / side - 1
 
 
-def _distance(view: _View, model: _Model) -> _F32:
-    """Distance (s, s) of every pixel from this picture's background, in standard deviations."""
+def _compare(view: _View, model: _Model) -> _Deviation:
+    """Fit this picture's background, and say how every pixel differs from it."""
     coefficients, sigma = _ring_fit(view, model)
-    distance = _sigmas_away(view.features, coefficients, sigma)
-    background = view.valid & ~_dilated(distance >= 2 * _NOISE_SIGMAS, 2)
+    deviation = _deviation(view.features, coefficients, sigma)
+    background = view.valid & ~_dilated(deviation.distance >= 2 * _NOISE_SIGMAS, 2)
     if background.sum() >= 0.1 * view.valid.sum():
         values, y, x = _pixels(view, background)
-        coefficients, sigma = _robust_fit(values, _terms(y, x, 6), np.ones(len(values)))
-        distance = _sigmas_away(view.features, coefficients, sigma)
-    return distance
+        coefficients, sigma = _robust_fit(values, _terms(y, x), np.ones(len(values)))
+        deviation = _deviation(view.features, coefficients, sigma)
+    return deviation
 
 
 def _ring_fit(view: _View, model: _Model) -> tuple[_F64, _F64]:
-    """Surface through the ring from the category's colour or, where that is rare or explains little, the best of three."""
+    """Surface through the ring: from the category's colour or, where that is rare on the ring, the best of three."""
     values, y, x = _pixels(view, view.ring)
-    terms = _terms(y, x, _RING_TERMS)
+    terms = _terms(y, x)
     near = np.abs(values - model.colour).max(axis=1) < model.reach
     if near.mean() >= 0.6:
         return _robust_fit(values, terms, near.astype(np.float64))
@@ -419,34 +432,39 @@ def _ring_fit(view: _View, model: _Model) -> tuple[_F64, _F64]:
 
 
 def _misfit(values: _F64, terms: _F64, coefficients: _F64, model: _Model) -> float:
-    """Median distance of the ring from a surface (least median), dearer the further it is from the category's colour."""
+    """Lower quartile of the ring's distance from a surface, dearer the further that is from the category's colour."""
     residuals = np.abs(values - np.einsum("ni,ik->nk", terms, coefficients)).max(axis=1)
     offset = float(np.abs(coefficients[0] - model.colour).max())
-    return (float(np.median(residuals)) + _NOISE_FLOOR) * max(1.0, offset / model.reach)
+    return (float(np.quantile(residuals, 0.25)) + _NOISE_FLOOR) * max(1.0, offset / model.reach)
 
 
-def _thresholds(model: _Model, views: Sequence[_View], distances: Sequence[_F32]) -> _Model:
+def _thresholds(model: _Model, views: Sequence[_View], deviations: Sequence[_Deviation]) -> _Model:
     """Otsu's thresholds on the distance (high) and on its logarithm (low), over all pictures."""
-    count = sum(int(view.valid.sum()) for view in views)
-    step = _thinned(count, 400_000)
-    pooled = np.concatenate([d[view.valid][step] for d, view in zip(distances, views, strict=True)])
+    step = _thinned(sum(int(view.valid.sum()) for view in views), 400_000)
+    pairs = list(zip(views, deviations, strict=True))
+    pooled = np.concatenate([deviation.distance[view.valid][step] for view, deviation in pairs])
+    shade = np.concatenate([deviation.shade[view.valid][step] for view, deviation in pairs])
     if pooled.min() == pooled.max():
         return model
     high = max(float(threshold_otsu(pooled)), _NOISE_SIGMAS)
-    low = max(float(np.expm1(threshold_otsu(np.log1p(pooled)))), _NOISE_SIGMAS)
-    return replace(model, low=min(low, high), high=high)
+    low = max(float(np.expm1(threshold_otsu(np.log1p(pooled)))), _LOW_SHARE * high, _NOISE_SIGMAS)
+    certain = pooled > high
+    bright = bool(certain.any()) and float(shade[certain].mean()) <= 1 - _BRIGHT_SHARE
+    return replace(model, low=min(low, high), high=high, bright_part=bright)
 
 
-def _segment(view: _View, distance: _F32, model: _Model) -> _Segment:
-    """Hysteresis, closing, opening, holes, small components."""
+def _segment(view: _View, deviation: _Deviation, model: _Model) -> _Segment:
+    """Hysteresis, closing, rim, opening, holes, small components."""
+    distance = deviation.distance
     side = distance.shape[0]
+    lit = np.where(deviation.shade, np.float32(0), distance) if model.bright_part else distance
     radius = max(1, round(side / 85))
-    raw: _Mask = apply_hysteresis_threshold(distance, model.low, model.high)
+    raw: _Mask = apply_hysteresis_threshold(lit, model.low, model.high)
     mask = _eroded(_dilated(raw, radius), radius)
     halo = _halo(mask, distance)
     mask &= ~halo
     mask = _dilated(_eroded(mask, radius), radius) & view.valid
-    mask = _largest(_filled(mask, view, distance, model))
+    mask = _main_components(_filled(mask, view, distance, model), distance)
     area = int(mask.sum())
     changed = int((((raw & ~halo) ^ mask) & view.valid).sum())
     return _Segment(
@@ -478,15 +496,18 @@ def _filled(mask: _Mask, view: _View, distance: _F32, model: _Model) -> _Mask:
     return mask | fill[labels]
 
 
-def _largest(mask: _Mask) -> _Mask:
-    """Components of at least 0.15 % of the picture and 5 % of the largest."""
+def _main_components(mask: _Mask, distance: _F32) -> _Mask:
+    """Components of 0.15 % of the picture, 5 % of the largest and half of its mean distance: fainter ones are stains."""
     labels, count = ndi.label(mask)
     if count == 0:
         return mask
     area = np.bincount(labels.ravel(), minlength=count + 1)
     area[0] = 0
-    keep = (area >= 0.05 * area.max()) & (area >= 0.0015 * mask.size)
-    return keep[labels]
+    mean = np.bincount(labels.ravel(), weights=distance.ravel(), minlength=count + 1) / np.maximum(area, 1)
+    largest = int(area.argmax())
+    keep = (area >= 0.05 * area[largest]) & (area >= 0.0015 * mask.size) & (mean >= 0.5 * mean[largest])
+    kept: _Mask = keep[labels]
+    return kept
 
 
 def _sharpness(mask: _Mask, valid: _Mask, distance: _F32) -> float:
@@ -497,9 +518,15 @@ def _sharpness(mask: _Mask, valid: _Mask, distance: _F32) -> float:
     background = valid & ~mask
     if not (outside.any() and inside.any()):
         return 0.0
-    step = float(np.median(distance[inside]) - np.median(distance[outside]))
-    whole = float(np.median(distance[mask]) - np.median(distance[background]))
+    step = _typical(distance, inside) - _typical(distance, outside)
+    whole = _typical(distance, mask) - _typical(distance, background)
     return step / whole if whole > 0 else 0.0
+
+
+def _typical(distance: _F32, where: _Mask) -> float:
+    """Median over at most about 4,000 of the pixels."""
+    values = distance[where]
+    return float(np.median(values[_thinned(len(values), 4000)]))
 
 
 def _evidence(segments: Sequence[_Segment]) -> tuple[str, bool]:

@@ -49,7 +49,7 @@ def label_change(source: Tensor, refined: Tensor, support: Tensor, *, threshold:
     image = torch.where(support[:, None], quantised, source)
     change = _difference(image, source)
     changed = change >= threshold
-    crumbs = changed & (_box_sum(changed, 5) < _CRUMB)
+    crumbs = changed & (_box_sum(changed, 5) < _CRUMB - 0.5)
     image = torch.where(crumbs[:, None], source, image)
     changed &= ~crumbs
     mask = _close(changed) & support

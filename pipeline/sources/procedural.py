@@ -391,7 +391,7 @@ def _hex_nut(rng: np.random.Generator) -> NDArray[np.uint8]:
     hole = _step(np.asarray(bore - radius, dtype=np.float32), 1.6)[..., None]
     part = part + hole * (steel * wall[..., None] + inner_ground - part)
     scene = ground + _step(-outside, 1.4)[..., None] * (part - ground)
-    return _photographed(rng, scene, blur_px=0.75, falloff=0.25)
+    return _photographed(rng, scene, blur_px=0.75, falloff=0.16)
 
 
 # ---------------------------------------------------------------- artwork of a printed board

@@ -21,7 +21,7 @@ from PIL import Image
 
 from manifests.config import FitPolicy
 from manifests.records import SourceStatus
-from pipeline.sources.decode import DecodeError, Photograph, decode, fit, fit_mask, is_grey
+from pipeline.sources.decode import DecodeError, decode, fit, fit_mask, is_grey
 
 PLENTY = 10_000_000
 LOSSLESS = ("PNG", "BMP", "TIFF")
@@ -191,7 +191,9 @@ def test_0_bytes_is_recorded_as_empty() -> None:
     assert status_of(b"") is SourceStatus.EMPTY
 
 
-@pytest.mark.parametrize("data", [b"Not a photograph.\n" * 40, b"BMW is a car, not a bitmap" * 9, bytes(4096), b"GIF89a"])
+@pytest.mark.parametrize(
+    "data", [b"Not a photograph.\n" * 40, b"BMW is a car, not a bitmap" * 9, bytes(4096), b"GIF89a"]
+)
 def test_text_and_other_formats_are_recorded_as_not_an_image(data: bytes) -> None:
     assert status_of(data) is SourceStatus.NOT_AN_IMAGE
 
@@ -275,11 +277,9 @@ def test_mutilated_files_give_a_photograph_or_a_decode_error(kind: str, data: st
     cut = data.draw(st.integers(12, len(whole)))
     try:
         photograph = decode(bytes(whole[:cut]), max_pixels=100_000)
-    except DecodeError as error:
-        assert error.status is not SourceStatus.OK
-    else:
-        assert isinstance(photograph, Photograph)
-        assert photograph.pixels.shape == (photograph.height_px, photograph.width_px, photograph.channels)
+    except DecodeError:
+        return
+    assert photograph.pixels.shape == (photograph.height_px, photograph.width_px, photograph.channels)
 
 
 def test_threads_decode_the_same_and_leave_the_warning_filters_alone(colour: NDArray[np.uint8]) -> None:

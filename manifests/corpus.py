@@ -1,0 +1,299 @@
+"""The reader of a stored corpus: samples by position, by shard or by filter, with nothing but NumPy, Zarr and Arrow.
+
+    >>> corpus = Corpus("out")                        # doctest: +SKIP
+    >>> sample = corpus[0]                            # doctest: +SKIP
+    >>> sample.image.shape, sample.mask.dtype         # doctest: +SKIP
+    ((256, 256, 3), dtype('uint8'))
+    >>> sample.fields["opening"].unit                 # doctest: +SKIP
+    'px'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from manifests import layout
+from manifests.errors import CorpusError
+from manifests.records import SampleRecord
+from manifests.tables import from_table, read_table
+
+__all__ = [
+    "Corpus",
+    "CorpusCounts",
+    "CorpusInfo",
+    "Field",
+    "LicenceInfo",
+    "Sample",
+    "Spread",
+    "read_array",
+]
+
+FIELDS = ("opening", "damage")
+
+
+class _Info(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Spread(_Info):
+    """How a figure is spread over the accepted samples."""
+
+    least: float
+    p05: float
+    median: float
+    mean: float
+    p95: float
+    most: float
+
+
+class LicenceInfo(_Info):
+    """Licence of the sources of one category, and how many there are."""
+
+    dataset: str
+    category: str
+    licence: str
+    sources: int
+
+
+class CorpusCounts(_Info):
+    """What the corpus holds, counted from its records."""
+
+    total: int
+    by_status: dict[str, int]
+    by_category: dict[str, dict[str, int]]  # "<dataset>/<category>" -> status -> samples
+    by_mechanism: dict[str, int]
+    sources: dict[str, int]  # status -> photographs
+    trajectories: int
+
+
+class CorpusInfo(_Info):
+    """corpus.json: what the corpus is, for people and programs.
+
+    Shortened::
+
+        {"schema_version": 1, "name": "demo", "counts": {"total": 320, "by_status": {"ok": 320}, …},
+         "statistics": {"area_fraction": {"median": 0.006, …}, …}, "licences": [{"dataset": "builtin", …}], …}
+    """
+
+    schema_version: int
+    name: str
+    config: dict[str, Any]  # the recipe as JSON: a reader needs no knowledge of its keys
+    config_sha256: str
+    code_version: str
+    counts: CorpusCounts
+    statistics: dict[str, Spread]
+    licences: list[LicenceInfo]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A physical field on the picture's grid: ``values`` (H, W) float32, with its unit and meaning."""
+
+    values: NDArray[np.float32]
+    unit: str
+    meaning: str
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """The values, so that NumPy takes a field for an array."""
+        return np.array(self.values, dtype=dtype, copy=copy)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample; arrays are read when first asked for.
+
+    Attributes
+    ----------
+    record : SampleRecord
+        Its row of the manifest.
+    image : (H, W, 3 or 1) uint8
+        The picture with the defect.
+    mask : (H, W) uint8
+        0 normal, 255 visibly changed.
+    fields : mapping of str to Field
+        Physical fields by name.
+    source : (H, W, 3 or 1) uint8
+        The normal photograph it was made from.
+    foreground : (H, W) bool
+        Where the part is.
+    """
+
+    root: Path
+    record: SampleRecord
+
+    def _row(self, name: str, row: int) -> NDArray[Any]:
+        key = f"{self.record.dataset}/{self.record.category}"
+        return np.asarray(read_array(self.root, layout.DATA, key, name, row, row + 1)[0])
+
+    @cached_property
+    def image(self) -> NDArray[np.uint8]:
+        """The picture with the defect, (H, W, C) uint8."""
+        return self._row("image", self.record.row)
+
+    @cached_property
+    def mask(self) -> NDArray[np.uint8]:
+        """0 normal, 255 visibly changed, (H, W) uint8."""
+        return self._row("mask", self.record.row)
+
+    @cached_property
+    def source(self) -> NDArray[np.uint8]:
+        """The normal photograph, (H, W, C) uint8."""
+        return self._row("source", self.record.source)
+
+    @cached_property
+    def foreground(self) -> NDArray[np.bool_]:
+        """Where the part is, (H, W) bool."""
+        return np.asarray(self._row("foreground", self.record.source) > 0)
+
+    @cached_property
+    def fields(self) -> Mapping[str, Field]:
+        """Physical fields by name."""
+        key = f"{self.record.dataset}/{self.record.category}"
+        found = {}
+        for name in FIELDS:
+            attributes = _open_array(str(self.root), layout.DATA, key, name).attrs
+            values = self._row(name, self.record.row).astype(np.float32)
+            found[name] = Field(values=values, unit=str(attributes["unit"]), meaning=str(attributes["meaning"]))
+        return found
+
+
+class Corpus(Sequence[Sample]):
+    """A finished corpus, or a filtered view of one.
+
+    Parameters
+    ----------
+    path : str or Path
+        The corpus folder.
+    statuses : sequence of str, optional
+        Which samples are seen; by default the accepted ones. None: all, failed ones included.
+
+    Raises
+    ------
+    CorpusError
+        The folder is not a corpus, or generate has not finished.
+    """
+
+    def __init__(self, path: str | Path, *, statuses: Sequence[str] | None = ("ok",)) -> None:
+        self.path = Path(path)
+        self.info = _read_info(self.path)
+        self.table = read_table(self.path / layout.MANIFEST)
+        if statuses is not None:
+            self.table = self.table.filter(pc.is_in(self.table["status"], pa.array(list(statuses), pa.string())))
+
+    def _view(self, table: pa.Table) -> Self:
+        view = object.__new__(type(self))
+        view.path, view.info, view.table = self.path, self.info, table
+        return view
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Sample | Self:
+        if isinstance(index, slice):
+            return self._view(self.table.take(list(range(*index.indices(len(self))))))
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"sample {index} of a corpus of {len(self)}")
+        return Sample(self.path, from_table(self.table.slice(position, 1), SampleRecord)[0])
+
+    def __iter__(self) -> Iterator[Sample]:
+        for _, samples in self.iter_shards():
+            yield from samples
+
+    def where(self, **columns: object) -> Self:
+        """Samples whose columns equal a value, or one of a list, tuple or set of values.
+
+        Raises
+        ------
+        KeyError
+            There is no such column.
+        """
+        table = self.table
+        for name, wanted in columns.items():
+            if name not in table.column_names:
+                raise KeyError(f"no column {name!r}; there are {', '.join(table.column_names)}")
+            values = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
+            table = table.filter(pc.is_in(table[name], pa.array(values, table.schema.field(name).type)))
+        return self._view(table)
+
+    def iter_shards(self) -> Iterator[tuple[str, list[Sample]]]:
+        """Samples shard by shard with the arrays of a shard read at once: (``<dataset>/<category>``, samples)."""
+        shards: dict[tuple[str, int], list[SampleRecord]] = {}
+        for record in from_table(self.table, SampleRecord):
+            shards.setdefault((f"{record.dataset}/{record.category}", record.shard), []).append(record)
+        for (key, _), records in shards.items():
+            start, stop = records[0].row, records[-1].row + 1
+            blocks = {n: read_array(self.path, layout.DATA, key, n, start, stop) for n in ("image", "mask")}
+            samples = []
+            for record in records:
+                sample = Sample(self.path, record)
+                for name, block in blocks.items():  # what the cached properties would read one by one
+                    sample.__dict__[name] = block[record.row - start]
+                samples.append(sample)
+            yield key, samples
+
+
+def _read_info(path: Path) -> CorpusInfo:
+    try:
+        return CorpusInfo.model_validate_json((path / layout.CORPUS).read_bytes())
+    except FileNotFoundError:
+        if (path / layout.CONFIG).is_file():
+            raise CorpusError(f"{path}: this corpus is not finished; run `maphc2f generate` again to go on") from None
+        raise CorpusError(f"{path}: not a corpus (no {layout.CORPUS} in it); give the folder that generate wrote") from None
+    except (OSError, ValidationError) as error:
+        raise CorpusError(f"{path / layout.CORPUS}: cannot be read ({str(error).splitlines()[0]})") from None
+
+
+@lru_cache(maxsize=512)
+def _open_array(root: str, group: str, key: str, name: str) -> Any:  # zarr.Array is generic over unexported types
+    path = Path(root, group, key, name)
+    try:
+        return zarr.open_array(path, mode="r")
+    except (OSError, ValueError, KeyError) as error:
+        raise CorpusError(f"{path}: the array cannot be opened ({type(error).__name__}: {error})") from None
+
+
+def read_array(root: Path, group: str, key: str, name: str, start: int, stop: int) -> NDArray[Any]:
+    """Rows ``start`` to ``stop`` of an array, checked by the checksum of each chunk.
+
+    Parameters
+    ----------
+    root : Path
+        The corpus folder.
+    group : str
+        ``"data"`` or ``"bank"``.
+    key : str
+        ``<dataset>/<category>``, or the mechanism.
+    name : str
+        The array.
+
+    Raises
+    ------
+    CorpusError
+        A shard file is missing or a chunk does not decode.
+    """
+    array = _open_array(str(root), group, key, name)
+    per_shard = array.shards[0]
+    for shard in range(start // per_shard, -(-stop // per_shard)):
+        path = layout.safe_join(root, layout.shard_file(group, key, name, shard, array.ndim))
+        if not path.is_file():  # zarr would give zeros for it
+            raise CorpusError(f"{path}: the shard is missing; run `maphc2f verify`")
+    try:
+        return np.asarray(array[start:stop])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CorpusError(f"{group}/{key}/{name} rows {start} to {stop}: cannot be decoded ({error})") from None

@@ -1,0 +1,48 @@
+"""Files that are whole or not there: a temporary sibling, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["TEMPORARY_SUFFIX", "fsync_folders", "fsync_path", "write_atomic"]
+
+TEMPORARY_SUFFIX = ".writing"
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a machine that loses power, sees the old content or the new, never half.
+
+    Raises
+    ------
+    OSError
+        The system refused; no temporary file is left behind.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_path(path.parent)
+
+
+def fsync_path(path: Path) -> None:
+    """Force a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_folders(path: Path, root: Path) -> None:
+    """Force every folder from a file's up to ``root`` to disk, so that the path itself survives."""
+    folder = path.parent
+    while folder.is_relative_to(root):
+        fsync_path(folder)
+        folder = folder.parent

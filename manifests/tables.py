@@ -1,0 +1,86 @@
+"""Records as Arrow tables and Parquet files: one column a field, the same bytes for the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, TypeVar, get_args, get_origin
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from manifests.durable import write_atomic
+from manifests.errors import CorpusError
+
+__all__ = ["arrow_schema", "from_table", "read_table", "to_table", "write_table"]
+
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+
+def arrow_schema(model: type[BaseModel]) -> pa.Schema:
+    """Arrow schema of a record: int64, float64, bool, string (also for closed vocabularies), list of float64."""
+    fields = [pa.field(name, _arrow_type(info.annotation), nullable=False) for name, info in model.model_fields.items()]
+    return pa.schema(fields)
+
+
+def _arrow_type(annotation: object) -> pa.DataType:
+    plain = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+    if isinstance(annotation, type) and annotation in plain:
+        return plain[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return pa.string()
+    if get_origin(annotation) is Literal and all(isinstance(value, str) for value in get_args(annotation)):
+        return pa.string()
+    if get_origin(annotation) is tuple and get_args(annotation) == (float, ...):
+        return pa.list_(pa.float64())
+    raise TypeError(f"no Arrow type for {annotation!r}: add one here")
+
+
+def to_table(rows: Sequence[RecordT], model: type[RecordT]) -> pa.Table:
+    """Records as a table, in the order given."""
+    return pa.Table.from_pylist([row.model_dump(mode="json") for row in rows], schema=arrow_schema(model))
+
+
+def from_table(table: pa.Table, model: type[RecordT]) -> list[RecordT]:
+    """Records of a table.
+
+    Raises
+    ------
+    CorpusError
+        A column is missing, unknown, or holds a value that is not allowed.
+    """
+    try:
+        return [model.model_validate(row) for row in table.to_pylist()]
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise CorpusError(f"table of {model.__name__}: column {where}: {problem['msg']}") from None
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write Parquet, zstd-compressed, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        The system refused.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", store_schema=False)
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read Parquet.
+
+    Raises
+    ------
+    CorpusError
+        The file is missing or not whole.
+    """
+    try:
+        return pq.read_table(pa.BufferReader(path.read_bytes()))
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run generate again") from None

@@ -1,0 +1,115 @@
+"""The contact sheet: samples of a corpus as a picture, each as source | image | mask | fields.
+
+Samples are taken evenly over what was asked for. Fields are shown on a perceptually ordered scale, each with the
+largest value of that sample written beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from manifests.corpus import Corpus, Sample
+from manifests.errors import CorpusError
+
+__all__ = ["choose_evenly", "draw_sheet"]
+
+_THUMB = 176
+_GAP = 6
+_CAPTION = 22
+_HEADER = 64
+_MARGIN = 24
+_PAPER = (250, 250, 248)
+_INK = (32, 33, 36)
+_FAINT = (110, 112, 118)
+# dark violet to yellow, equal steps of lightness
+_SCALE = np.array([[18, 8, 38], [86, 16, 109], [163, 43, 96], [223, 82, 61], [249, 149, 32], [246, 233, 130]])
+
+
+def choose_evenly(corpus: Corpus, count: int) -> list[int]:
+    """At most ``count`` positions, spread over the categories in turn and evenly within each."""
+    categories = corpus.table.column("category").to_pylist()
+    by_category: dict[str, list[int]] = {}
+    for position, category in enumerate(categories):
+        by_category.setdefault(category, []).append(position)
+    quota = -(-count // max(1, len(by_category)))
+    queues = [
+        [positions[k] for k in np.linspace(0, len(positions) - 1, min(quota, len(positions))).astype(int)]
+        for positions in by_category.values()
+    ]
+    turns = [queue[turn] for turn in range(quota) for queue in queues if turn < len(queue)]
+    return sorted(turns[:count])
+
+
+def draw_sheet(corpus: Corpus, positions: Sequence[int]) -> Image.Image:
+    """Draw the samples at these positions.
+
+    Raises
+    ------
+    CorpusError
+        There is nothing to draw.
+    """
+    if not positions:
+        raise CorpusError("nothing to draw: no sample matches; look at `maphc2f info` for what there is")
+    first = _panels(corpus[positions[0]])
+    cell = (len(first) * (_THUMB + _GAP) - _GAP, _THUMB + _CAPTION)
+    columns = 2 if len(positions) > 3 else 1
+    rows = -(-len(positions) // columns)
+    width = 2 * _MARGIN + columns * cell[0] + (columns - 1) * 3 * _GAP
+    height = _HEADER + rows * (cell[1] + 2 * _GAP) + _MARGIN
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    _draw_header(ImageDraw.Draw(sheet), corpus, list(first), len(positions))
+    for k, position in enumerate(positions):
+        corner = (
+            _MARGIN + (k % columns) * (cell[0] + 3 * _GAP),
+            _HEADER + (k // columns) * (cell[1] + 2 * _GAP),
+        )
+        _draw_sample(sheet, corpus[position], corner)
+    return sheet
+
+
+def _draw_header(draw: ImageDraw.ImageDraw, corpus: Corpus, titles: list[str], shown: int) -> None:
+    info = corpus.info
+    title = f"{info.name}: {shown} of {len(corpus):,} samples"
+    draw.text((_MARGIN, 14), title, fill=_INK, font=ImageFont.load_default(size=20))
+    draw.text((_MARGIN, 40), "   |   ".join(titles), fill=_FAINT, font=ImageFont.load_default(size=13))
+
+
+def _draw_sample(sheet: Image.Image, sample: Sample, corner: tuple[int, int]) -> None:
+    x, y = corner
+    for panel in _panels(sample).values():
+        thumb = Image.fromarray(panel).resize((_THUMB, _THUMB), Image.Resampling.LANCZOS)
+        sheet.paste(thumb, (x, y))
+        x += _THUMB + _GAP
+    record = sample.record
+    peaks = ", ".join(f"{name} ≤ {float(np.max(f.values)):.2g} {f.unit}" for name, f in sample.fields.items())
+    caption = (
+        f"{record.category}  {record.mechanism}  {record.id}  area {100 * record.area_fraction:.2f} %  "
+        f"severity {record.severity:.2f}  {peaks}"
+    )
+    draw = ImageDraw.Draw(sheet)
+    draw.text((corner[0], corner[1] + _THUMB + 3), caption, fill=_FAINT, font=ImageFont.load_default(size=12))
+
+
+def _panels(sample: Sample) -> Mapping[str, NDArray[np.uint8]]:
+    """Pictures of one sample by title, each (S, S, 3)."""
+    mask = np.repeat(sample.mask[:, :, None], 3, axis=2)
+    panels = {"source": _rgb(sample.source), "image": _rgb(sample.image), "mask": mask}
+    for name, field in sample.fields.items():
+        panels[name] = _coloured(np.asarray(field.values, dtype=np.float64))
+    return panels
+
+
+def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+
+
+def _coloured(field: NDArray[np.float64]) -> NDArray[np.uint8]:
+    peak = float(field.max())
+    value = np.clip(field / peak, 0, 1) if peak > 0 else np.zeros_like(field)
+    anchors = np.linspace(0, 1, len(_SCALE))
+    channels = [np.interp(value, anchors, _SCALE[:, c]) for c in range(3)]
+    return np.stack(channels, axis=-1).astype(np.uint8)

@@ -1,0 +1,311 @@
+"""The main job: sources -> plan -> bank -> samples -> manifest, resumable at any moment.
+
+Every stage is a list of shard specs. A spec whose valid commit record exists is done; the rest is run by an executor
+that knows nothing of stages. Whatever no record names is swept first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from manifests import layout
+from manifests.config import Recipe
+from manifests.corpus import CorpusInfo
+from manifests.records import (
+    BankRecord,
+    CommitRecord,
+    PlanRow,
+    SampleRecord,
+    SampleStatus,
+    SourceRecord,
+    SourceStatus,
+)
+from manifests.tables import to_table, write_table
+from pipeline.bank import BankSpec, bank_specs, create_bank, store_trajectories
+from pipeline.executor import Executor, Interruption, make_executor
+from pipeline.finalise import finalise
+from pipeline.inventory import SourcesSpec, find_categories, store_sources
+from pipeline.planning import CategorySources, make_plan, shard_rows
+from pipeline.store import lock_output, open_output, output_errors, read_rows, read_valid_commits, sweep
+from pipeline.synthesis import SampleSpec, create_sample_arrays, store_samples
+from refine.passes import limit_threads
+
+__all__ = ["Interrupted", "Outcome", "Prepared", "Progress", "SilentProgress", "generate", "prepare"]
+
+SpecT = TypeVar("SpecT", SourcesSpec, BankSpec, SampleSpec)
+RowT = TypeVar("RowT", SourceRecord, BankRecord, SampleRecord)
+
+
+class Interrupted(Exception):  # noqa: N818  (not an error: the user asked)
+    """The run was asked to stop; what is finished is kept."""
+
+
+class Progress(Protocol):
+    """Hears how far a run is."""
+
+    def stage(self, name: str, total: int, done: int) -> None:
+        """A stage begins: ``total`` items, of which ``done`` are kept from an earlier run."""
+
+    def advance(self, items: int, failures: int) -> None:
+        """So many more items of the stage are finished; so many of them failed."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+
+class SilentProgress:
+    """Tells nobody."""
+
+    def stage(self, name: str, total: int, done: int) -> None:
+        """See `Progress`."""
+
+    def advance(self, items: int, failures: int) -> None:
+        """See `Progress`."""
+
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Sources and plan of a run."""
+
+    sources: tuple[SourceRecord, ...]
+    channels: Mapping[str, int]
+    plan: tuple[PlanRow, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: what corpus.json says, seconds by stage, and samples made by this run."""
+
+    info: CorpusInfo
+    seconds: Mapping[str, float]
+    made: int
+
+
+@dataclass
+class _Run:
+    """What the stages of one run share."""
+
+    out: Path
+    recipe: Recipe
+    executor: Executor
+    interruption: Interruption
+    progress: Progress
+    seconds: Counter[str] = field(default_factory=Counter)
+    made: int = 0
+
+
+def generate(
+    out: Path, recipe: Recipe, *, workers: int, progress: Progress | None = None, announce: Callable[[], None] | None = None
+) -> Outcome:
+    """Make a corpus, or go on with one.
+
+    Parameters
+    ----------
+    out : Path
+        The corpus folder: new, empty, or begun with the same recipe.
+    recipe : Recipe
+        What to make.
+    workers : int
+        Processes that compute.
+    progress : Progress, optional
+        Hears how far it is.
+    announce : callable, optional
+        Called when a first Ctrl-C is taken in.
+
+    Raises
+    ------
+    InputError
+        Sources or output folder cannot be used.
+    Interrupted
+        A stop was asked for; the same call goes on from there.
+    """
+    return _with_run(out, recipe, workers, progress, announce, _generate)
+
+
+def prepare(
+    out: Path, recipe: Recipe, *, workers: int, progress: Progress | None = None
+) -> Prepared:
+    """Take in the sources and write the plan; compute no sample."""
+    return _with_run(out, recipe, workers, progress, None, _prepare)
+
+
+ResultT = TypeVar("ResultT")
+
+
+def _with_run(
+    out: Path,
+    recipe: Recipe,
+    workers: int,
+    progress: Progress | None,
+    announce: Callable[[], None] | None,
+    job: Callable[[_Run], ResultT],
+) -> ResultT:
+    find_categories(recipe)  # a wrong source is said before anything is written
+    open_output(out, recipe)
+    with lock_output(out), Interruption(announce) as interruption:
+        executor = make_executor(workers, warm=partial(limit_threads, 1))
+        run = _Run(out, recipe, executor, interruption, progress or SilentProgress())
+        started = time.perf_counter()
+        try:
+            return job(run)
+        finally:
+            executor.close()
+            _write_log(run, time.perf_counter() - started)
+
+
+def _prepare(run: _Run) -> Prepared:
+    _sweep(run)
+    return _take_in(run)
+
+
+def _generate(run: _Run) -> Outcome:
+    _sweep(run)
+    prepared = _take_in(run)
+    bank = _fill_bank(run)
+    samples = _make_samples(run, prepared)
+    with output_errors(run.out):
+        info = finalise(run.out, run.recipe, sources=prepared.sources, bank=bank, samples=samples)
+    return Outcome(info=info, seconds=dict(run.seconds), made=run.made)
+
+
+def _sweep(run: _Run) -> None:
+    """Remove all that no valid record names: what a killed run was writing."""
+    keep_files: set[str] = set()
+    keep_commits: set[str] = set()
+    for stage, row_type in (("sources", SourceRecord), ("bank", BankRecord), ("samples", SampleRecord)):
+        for record in read_valid_commits(run.out, stage, row_type, run.recipe):
+            keep_files.update(file.path for file in record.files)
+            keep_commits.add(layout.commit_name(record.stage, record.key, record.shard))
+    removed = sweep(run.out, keep_files, keep_commits)
+    if removed:
+        run.progress.note(f"swept {removed} unfinished files of an earlier run")
+
+
+def _take_in(run: _Run) -> Prepared:
+    specs = [SourcesSpec(run.out, run.recipe, category) for category in find_categories(run.recipe)]
+    done = {c.key: c for c in read_valid_commits(run.out, "sources", SourceRecord, run.recipe)}
+    done = {s.key: done[s.key] for s in specs if s.key in done and done[s.key].inputs_sha256 == s.inputs_sha256}
+    run.progress.stage("sources", sum(len(s.category.files) for s in specs), sum(len(c.rows) for c in done.values()))
+    start = time.perf_counter()
+    for spec, record in _run_missing(run, store_sources, [s for s in specs if s.key not in done]):
+        done[spec.key] = record
+        failures = sum(row.status is not SourceStatus.OK for row in record.rows)
+        run.progress.advance(len(record.rows), failures)
+    run.seconds["sources"] += time.perf_counter() - start
+    rows = [row for spec in specs for row in done[spec.key].rows]
+    write_table(run.out / layout.INVENTORY, to_table(rows, SourceRecord))
+    categories = [_category_sources(run, spec, done[spec.key]) for spec in specs]
+    channels = {c.key: _channels(run, c) for c in categories}
+    start = time.perf_counter()
+    plan = make_plan(run.recipe, categories, channels)
+    write_table(run.out / layout.PLAN, to_table(plan, PlanRow))
+    run.seconds["plan"] += time.perf_counter() - start
+    return Prepared(sources=tuple(rows), channels=channels, plan=tuple(plan))
+
+
+def _category_sources(run: _Run, spec: SourcesSpec, record: CommitRecord[SourceRecord]) -> CategorySources:
+    usable = tuple(sorted((row for row in record.rows if row.index >= 0), key=lambda row: row.index))
+    foreground = read_rows(run.out, layout.DATA, spec.key, "foreground", 0, len(usable)) > 0
+    return CategorySources(spec.category.dataset, spec.category.category, usable, np.asarray(foreground))
+
+
+def _channels(run: _Run, category: CategorySources) -> int:
+    return int(read_rows(run.out, layout.DATA, category.key, "source", 0, 1).shape[3])
+
+
+def _fill_bank(run: _Run) -> list[BankRecord]:
+    create_bank(run.out, run.recipe)
+    specs = bank_specs(run.out, run.recipe)
+    done = {c.shard: c for c in read_valid_commits(run.out, "bank", BankRecord, run.recipe)}
+    done = {s.shard: done[s.shard] for s in specs if s.shard in done and done[s.shard].inputs_sha256 == s.inputs_sha256}
+    run.progress.stage("trajectories", sum(s.stop - s.start for s in specs), sum(len(c.rows) for c in done.values()))
+    start = time.perf_counter()
+    for spec, record in _run_missing(run, store_trajectories, [s for s in specs if s.shard not in done]):
+        done[spec.shard] = record
+        run.progress.advance(len(record.rows), 0)
+    run.seconds["bank"] += time.perf_counter() - start
+    return [row for shard in sorted(done) for row in done[shard].rows]
+
+
+def _make_samples(run: _Run, prepared: Prepared) -> list[SampleRecord]:
+    specs = _sample_specs(run, prepared)
+    done = {(c.key, c.shard): c for c in read_valid_commits(run.out, "samples", SampleRecord, run.recipe)}
+    kept = [done[s.key, s.shard] for s in specs if (s.key, s.shard) in done and _same_inputs(done[s.key, s.shard], s)]
+    names = {(c.key, c.shard) for c in kept}
+    rows = [row for record in kept for row in record.rows]
+    run.progress.stage("samples", len(prepared.plan), len(rows))
+    for _, result in _run_missing(run, store_samples, [s for s in specs if (s.key, s.shard) not in names]):
+        rows.extend(result.record.rows)
+        run.seconds.update(result.seconds)
+        run.made += len(result.record.rows)
+        run.progress.advance(
+            len(result.record.rows), sum(row.status is not SampleStatus.OK for row in result.record.rows)
+        )
+    return rows
+
+
+def _same_inputs(record: CommitRecord[SampleRecord], spec: SampleSpec) -> bool:
+    return record.inputs_sha256 == spec.inputs_sha256
+
+
+def _sample_specs(run: _Run, prepared: Prepared) -> list[SampleSpec]:
+    by_shard: dict[tuple[str, int], list[PlanRow]] = {}
+    for row in prepared.plan:
+        by_shard.setdefault((f"{row.dataset}/{row.category}", row.shard), []).append(row)
+    for key, channels in prepared.channels.items():
+        count = sum(len(rows) for (name, _), rows in by_shard.items() if name == key)
+        if count:
+            per_shard = shard_rows(run.recipe, channels)
+            create_sample_arrays(run.out, run.recipe, key, count=count, channels=channels, per_shard=per_shard)
+    return [SampleSpec(run.out, run.recipe, tuple(rows)) for rows in by_shard.values()]
+
+
+def _run_missing(
+    run: _Run, function: Callable[[SpecT], ResultT], specs: Sequence[SpecT]
+) -> Iterator[tuple[SpecT, ResultT]]:
+    """Run what has no record yet.
+
+    Raises
+    ------
+    Interrupted
+        A stop was asked for before all of it was run.
+    """
+    finished = 0
+    for pair in run.executor.run(function, specs, stop=lambda: run.interruption.requested):
+        finished += 1
+        yield pair
+    if finished < len(specs):
+        raise Interrupted
+
+
+def _write_log(run: _Run, wall_s: float) -> None:
+    """Timings and host facts of this run: one line of OUT/log/runs.jsonl."""
+    entry = {
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "workers": run.executor.workers,
+        "wall_s": round(wall_s, 3),
+        "samples": run.made,
+        "stage_s": {name: round(value, 3) for name, value in run.seconds.items()},
+        "interrupted": run.interruption.requested,
+    }
+    with output_errors(run.out), (run.out / layout.LOG / "runs.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(entry) + "\n")

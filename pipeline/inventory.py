@@ -1,0 +1,204 @@
+"""First stage: every photograph found, decoded once, fitted, its foreground estimated, and stored with its record.
+
+One task reads one category: whether the category is grey, and where its parts are, is decided over all its images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests.config import ForegroundMode, Recipe, config_sha256
+from manifests.errors import SourceError
+from manifests.hashing import canonical_json, code_version, sha256_bytes
+from manifests.layout import DATA
+from manifests.records import CommitRecord, SourceRecord, SourceStatus
+from pipeline.foreground import Foreground, estimate_foreground
+from pipeline.planning import shard_rows
+from pipeline.sources.decode import is_grey
+from pipeline.sources.readers import Category, LoadedSource, list_categories, read_source
+from pipeline.store import ArraySpec, commit, create_array, write_shard
+
+__all__ = ["CategoryScan", "SourcesSpec", "find_categories", "scan_category", "store_sources"]
+
+
+@dataclass(frozen=True)
+class SourcesSpec:
+    """One category to take in."""
+
+    out: Path
+    recipe: Recipe
+    category: Category
+
+    @property
+    def key(self) -> str:
+        """``<dataset>/<category>``."""
+        return f"{self.category.dataset}/{self.category.category}"
+
+    @property
+    def inputs_sha256(self) -> str:
+        """Identity of what the stage reads: the list of files."""
+        return sha256_bytes(canonical_json([self.key, *self.category.files]))
+
+
+@dataclass(frozen=True)
+class CategoryScan:
+    """A category as read: records of all files; pictures (N, S, S, C) uint8 and foreground of the usable ones."""
+
+    records: tuple[SourceRecord, ...]
+    images: NDArray[np.uint8]
+    foreground: Foreground
+
+
+def find_categories(recipe: Recipe) -> list[Category]:
+    """Categories of all sources of a recipe, in its order.
+
+    Raises
+    ------
+    SourceError
+        A folder is missing or laid out differently, or two sources have a category of one name.
+    """
+    found: list[Category] = []
+    seen: set[tuple[str, str]] = set()
+    for spec in recipe.sources:
+        for category in list_categories(spec):
+            key = (category.dataset, category.category)
+            if key in seen:
+                raise SourceError(
+                    f"category {key[0]}/{key[1]} comes from two sources; give one of them another `name` in the recipe"
+                )
+            seen.add(key)
+            found.append(category)
+    return found
+
+
+def scan_category(recipe: Recipe, category: Category, *, limit: int | None = None) -> CategoryScan:
+    """Read, fit and segment the photographs of one category.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Read at most this many files, evenly spread over the list: for a quick look.
+
+    Raises
+    ------
+    SourceError
+        Not one photograph is usable.
+    """
+    files = category.files
+    if limit is not None and len(files) > limit:
+        files = tuple(files[k] for k in np.linspace(0, len(files) - 1, limit).astype(int))
+    loaded = [
+        read_source(category, file, size=recipe.size, fit_policy=recipe.fit, max_pixels=recipe.max_pixels)
+        for file in files
+    ]
+    usable = [source for source in loaded if source.status is SourceStatus.OK]
+    if not usable:
+        raise SourceError(_nothing_usable(category, loaded))
+    pictures = [source.image for source in usable if source.image is not None]
+    images = _one_depth(pictures)
+    foreground = estimate_foreground(
+        images,
+        np.stack([source.valid for source in usable if source.valid is not None]),
+        mode=_foreground_mode(recipe, category),
+        margin_px=recipe.foreground.margin_px,
+        user_masks=[source.user_mask for source in usable],
+    )
+    return CategoryScan(records=_records(category, loaded, foreground), images=images, foreground=foreground)
+
+
+def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
+    """Scan a category and write its ``source`` and ``foreground`` arrays; the record last."""
+    scan = scan_category(spec.recipe, spec.category)
+    arrays = {"source": scan.images, "foreground": scan.foreground.masks.astype(np.uint8)}
+    per_shard = shard_rows(spec.recipe, scan.images.shape[3])
+    meaning = {"source": "normal photograph, fitted", "foreground": "1 where the part is"}
+    for name, values in arrays.items():
+        create_array(
+            spec.out,
+            DATA,
+            spec.key,
+            ArraySpec(
+                name=name,
+                shape=values.shape,
+                dtype="uint8",
+                shard_rows=per_shard,
+                attributes=(("unit", "1"), ("meaning", meaning[name])),
+            ),
+            zstd_level=spec.recipe.store.zstd_level,
+        )
+    files = []
+    for shard, start in enumerate(range(0, len(scan.images), per_shard)):
+        block = {name: values[start : start + per_shard] for name, values in arrays.items()}
+        files.extend(write_shard(spec.out, DATA, spec.key, block, shard=shard))
+    record = CommitRecord[SourceRecord](
+        stage="sources",
+        key=spec.key,
+        shard=0,
+        config_sha256=config_sha256(spec.recipe),
+        code_version=code_version(),
+        inputs_sha256=spec.inputs_sha256,
+        files=tuple(files),
+        rows=scan.records,
+    )
+    commit(spec.out, record)
+    return record
+
+
+def _foreground_mode(recipe: Recipe, category: Category) -> ForegroundMode:
+    override = recipe.foreground.overrides.get(category.category)
+    if override is not None:
+        return override
+    return "masks" if category.masks is not None else recipe.foreground.mode
+
+
+def _one_depth(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Stack to (N, S, S, C): one channel if every picture is grey, else three."""
+    if all(is_grey(picture) for picture in pictures):
+        return np.stack([picture[:, :, :1] for picture in pictures])
+    return np.stack([np.broadcast_to(picture, (*picture.shape[:2], 3)) for picture in pictures])
+
+
+def _records(
+    category: Category, loaded: Sequence[LoadedSource], foreground: Foreground
+) -> tuple[SourceRecord, ...]:
+    records = []
+    index = 0
+    for source in loaded:
+        usable = source.status is SourceStatus.OK
+        records.append(
+            SourceRecord(
+                dataset=category.dataset,
+                category=category.category,
+                path=source.path,
+                sha256=source.sha256,
+                bytes=source.bytes,
+                width_px=source.width_px,
+                height_px=source.height_px,
+                channels=source.channels,
+                bit_depth=source.bit_depth,
+                licence=category.licence,
+                status=source.status,
+                detail=source.detail,
+                index=index if usable else -1,
+                foreground_mode=foreground.mode,
+                foreground_fraction=float(foreground.masks[index].mean()) if usable else 0.0,
+            )
+        )
+        index += usable
+    return tuple(records)
+
+
+def _nothing_usable(category: Category, loaded: Sequence[LoadedSource]) -> str:
+    where = f"{category.dataset}/{category.category}"
+    if not loaded:
+        return f"category {where}: no photographs found in {category.root}; put normal pictures there"
+    first = loaded[0]
+    return (
+        f"category {where}: none of its {len(loaded)} files is a usable photograph "
+        f"(first: {first.path}: {first.status}, {first.detail}); replace them or leave the category out"
+    )

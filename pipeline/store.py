@@ -1,0 +1,367 @@
+"""The store: Zarr v3 arrays in shards, and the commit protocol that makes a shard whole or not there.
+
+write shard files -> fsync files and folders -> sha256 -> commit record by temporary file, fsync, rename.
+
+A chunk is one row (one picture), zstd-compressed with a checksum; a shard is one file; an array is padded to whole
+shards and the true count kept in its attributes. Each shard is written by one task, so no two writers meet in a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from zarr.codecs import ZstdCodec
+
+from manifests import layout
+from manifests.config import Recipe, config_sha256
+from manifests.corpus import read_array
+from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, fsync_path, write_atomic
+from manifests.errors import CorpusError, OutputError
+from manifests.hashing import canonical_json, code_version, sha256_file
+from manifests.records import SCHEMA_VERSION, BankRecord, CommitRecord, FileRecord, SampleRecord, SourceRecord
+
+__all__ = [
+    "ArraySpec",
+    "Identity",
+    "commit",
+    "create_array",
+    "lock_output",
+    "open_output",
+    "output_errors",
+    "read_identity",
+    "read_rows",
+    "read_valid_commits",
+    "shard_files",
+    "sweep",
+    "write_atomic",
+    "write_shard",
+]
+
+RowT = TypeVar("RowT", SourceRecord, BankRecord, SampleRecord)
+read_rows = read_array
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """An array to lay out: ``shape`` with the true count of rows first, and its attributes as (name, value)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    shard_rows: int
+    attributes: tuple[tuple[str, str], ...]
+
+
+class Identity(BaseModel):
+    """config.json: what an output folder is for."""
+
+    schema_version: int
+    code_version: str
+    config: Recipe
+    config_sha256: str
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self.config
+
+
+def create_array(out: Path, root: str, key: str, spec: ArraySpec, *, zstd_level: int) -> None:
+    """Lay out an array and the groups above it; doing it again changes nothing.
+
+    Parameters
+    ----------
+    out : Path
+        The corpus folder.
+    root : str
+        ``"data"`` or ``"bank"``.
+    key : str
+        Group below it: ``<dataset>/<category>`` or the mechanism.
+    """
+    with output_errors(out):
+        _create_groups(out, root, key)
+        padded = -(-spec.shape[0] // spec.shard_rows) * spec.shard_rows
+        inner = spec.shape[1:]
+        store = zarr.storage.MemoryStore()
+        zarr.create_array(
+            store,
+            shape=(padded, *inner),
+            dtype=spec.dtype,
+            chunks=(1, *inner),
+            shards=(spec.shard_rows, *inner),
+            compressors=ZstdCodec(level=zstd_level, checksum=True),
+            fill_value=0,
+            attributes={"count": spec.shape[0], **dict(spec.attributes)},
+            config={"write_empty_chunks": True},
+        )
+        _put_metadata(out / root / key / spec.name, store)
+
+
+def _create_groups(out: Path, root: str, key: str) -> None:
+    folder = out / root
+    for part in ("", *key.split("/")):
+        folder = folder / part if part else folder
+        if not (folder / "zarr.json").is_file():
+            store = zarr.storage.MemoryStore()
+            zarr.create_group(store)
+            _put_metadata(folder, store)
+
+
+def _put_metadata(folder: Path, store: zarr.storage.MemoryStore) -> None:
+    """Write what zarr put in memory as zarr.json, unless the same is there already."""
+    data = store._store_dict["zarr.json"].to_bytes()
+    path = folder / "zarr.json"
+    if path.is_file() and path.read_bytes() == data:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, data)
+
+
+def write_shard(
+    out: Path, root: str, key: str, arrays: Mapping[str, NDArray[np.generic]], *, shard: int
+) -> tuple[FileRecord, ...]:
+    """Write one shard of each array, force it to disk, and hash it.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        By name; rows of this shard, at most as many as a shard holds.
+    shard : int
+        Number of the shard along the first axis.
+
+    Returns
+    -------
+    tuple of FileRecord
+        One for each array.
+
+    Raises
+    ------
+    OutputError
+        The disk is full or refuses.
+    """
+    records = []
+    with output_errors(out):
+        for name, values in arrays.items():
+            array = zarr.open_array(out / root / key / name, mode="r+", config={"write_empty_chunks": True})
+            per_shard = array.shards[0] if array.shards else array.chunks[0]
+            block = np.zeros((per_shard, *array.shape[1:]), dtype=array.dtype)
+            block[: len(values)] = values
+            array[shard * per_shard : (shard + 1) * per_shard] = block
+            relative = layout.shard_file(root, key, name, shard, array.ndim)
+            path = out / relative
+            fsync_path(path)
+            fsync_folders(path, out)
+            records.append(FileRecord(path=relative, bytes=path.stat().st_size, sha256=sha256_file(path)))
+    return tuple(records)
+
+
+def commit(
+    out: Path, record: CommitRecord[SourceRecord] | CommitRecord[BankRecord] | CommitRecord[SampleRecord]
+) -> None:
+    """Say, last of all, that a shard is whole."""
+    with output_errors(out):
+        folder = out / layout.COMMITS
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / layout.commit_name(record.stage, record.key, record.shard), record.to_bytes())
+
+
+def read_valid_commits(out: Path, stage: str, row_type: type[RowT], recipe: Recipe) -> list[CommitRecord[RowT]]:
+    """Records of a stage that can be trusted: of this config and code, with all files there in their size."""
+    found = []
+    sha256, version = config_sha256(recipe), code_version()
+    for path in sorted((out / layout.COMMITS).glob(f"{stage}--*.json")):
+        try:
+            record = CommitRecord[row_type].model_validate_json(path.read_bytes())  # type: ignore[valid-type]  # a type chosen at run time
+        except (ValidationError, OSError):
+            continue
+        same = record.config_sha256 == sha256 and record.code_version == version
+        named = path.name == layout.commit_name(record.stage, record.key, record.shard)
+        if same and named and all(_is_there(out, file) for file in record.files):
+            found.append(record)
+    return found
+
+
+def _is_there(out: Path, file: FileRecord) -> bool:
+    try:
+        path = layout.safe_join(out, file.path)
+        return path.is_file() and path.stat().st_size == file.bytes
+    except (ValueError, OSError):
+        return False
+
+
+def shard_files(out: Path) -> set[str]:
+    """Every file below data/ and bank/ that is not array or group metadata, relative to ``out``."""
+    found = set()
+    for root in (layout.DATA, layout.BANK):
+        for path in (out / root).rglob("*"):
+            if path.is_file() and path.name != "zarr.json":
+                found.add(path.relative_to(out).as_posix())
+    return found
+
+
+def sweep(out: Path, keep_files: set[str], keep_commits: set[str]) -> int:
+    """Remove shard files, commit records and temporary files that are not to be kept; how many went.
+
+    Touches data/, bank/, commits/ and temporary files at the top; never log/ nor anything else.
+    """
+    removed = 0
+    with output_errors(out):
+        commits = {p.name for p in (out / layout.COMMITS).glob("*")} - keep_commits
+        gone = [out / layout.COMMITS / name for name in sorted(commits)]
+        gone += [out / path for path in sorted(shard_files(out) - keep_files)]
+        gone += sorted(out.glob(f"*{TEMPORARY_SUFFIX}"))
+        for path in gone:
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def open_output(out: Path, recipe: Recipe) -> None:
+    """Make OUT, or make sure that it is ours: empty, or begun with the same recipe and code.
+
+    Raises
+    ------
+    OutputError
+        OUT holds something else, another recipe's corpus, another code version's, or cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; give a folder")
+    with output_errors(out):
+        present = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
+        if (out / layout.CONFIG).is_file():
+            _same_identity(out, recipe)
+        elif set(present) - {layout.LOG}:
+            raise OutputError(
+                f"{out}: holds something else ({', '.join(present[:3])}{', …' if len(present) > 3 else ''}); "
+                "give a new or empty folder"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        (out / layout.LOG).mkdir(exist_ok=True)
+        if not (out / layout.CONFIG).is_file():
+            identity = {
+                "schema_version": SCHEMA_VERSION,
+                "code_version": code_version(),
+                "config": recipe.model_dump(mode="json"),
+                "config_sha256": config_sha256(recipe),
+            }
+            write_atomic(out / layout.CONFIG, canonical_json(identity) + b"\n")
+        (out / layout.COMMITS).mkdir(exist_ok=True)
+
+
+def read_identity(out: Path) -> Identity:
+    """config.json of a corpus.
+
+    Raises
+    ------
+    CorpusError
+        There is none, or it is damaged.
+    """
+    path = out / layout.CONFIG
+    try:
+        return Identity.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise CorpusError(f"{out}: not a corpus (no {layout.CONFIG} in it); give the folder that generate wrote") from None
+    except (OSError, ValidationError) as error:
+        raise CorpusError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+
+
+def _same_identity(out: Path, recipe: Recipe) -> None:
+    try:
+        stored = json.loads((out / layout.CONFIG).read_bytes())
+        theirs, version = stored["config"], stored["code_version"]
+    except (ValueError, KeyError, TypeError):
+        raise OutputError(f"{out / layout.CONFIG}: is damaged; give a new folder") from None
+    differences = list(_differences(theirs, recipe.model_dump(mode="json")))
+    if differences:
+        shown = "; ".join(differences[:5]) + ("; …" if len(differences) > 5 else "")
+        raise OutputError(f"{out}: was begun with another recipe ({shown}); use that recipe to go on, or a new folder")
+    if version != code_version():
+        raise OutputError(
+            f"{out}: was begun by code version {version}, this is {code_version()}; "
+            "finish it with that version, or give a new folder"
+        )
+
+
+def _differences(theirs: object, ours: object, where: str = "") -> Iterator[str]:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in sorted(theirs.keys() | ours.keys()):
+            yield from _differences(theirs.get(key), ours.get(key), f"{where}.{key}" if where else key)
+    elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
+        for k, (a, b) in enumerate(zip(theirs, ours, strict=True)):
+            yield from _differences(a, b, f"{where}.{k}")
+    elif theirs != ours:
+        yield f"{where} is {json.dumps(theirs)} there and {json.dumps(ours)} here"
+
+
+@contextmanager
+def lock_output(out: Path) -> Iterator[None]:
+    """Hold OUT for this process; the kernel lets go when the process ends, however it ends.
+
+    Raises
+    ------
+    OutputError
+        Another process is writing here.
+    """
+    path = out / layout.LOG / "lock"
+    with output_errors(out), path.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise OutputError(
+                f"{out}: another maphc2f (process {stream.read().strip() or 'unknown'}) is writing here; wait for it"
+            ) from None
+        stream.seek(0)
+        stream.truncate()
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file grew over the size limit",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+    errno.EIO: "the disk reports an error",
+    errno.ENOTDIR: "a part of the path is a file",
+    errno.ENAMETOOLONG: "the path is too long",
+}
+
+
+@contextmanager
+def output_errors(out: Path) -> Iterator[None]:
+    """Turn a refusal of the system into one clear line.
+
+    Raises
+    ------
+    OutputError
+        For a full or read-only disk, missing permission and the like.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = _REFUSALS.get(error.errno or 0)
+        if what is None:
+            raise
+        existing = next(p for p in (out, *out.absolute().parents) if p.exists())
+        free = shutil.disk_usage(existing).free
+        raise OutputError(
+            f"{error.filename or out}: {what} ({free / 1e6:,.0f} MB free); finished shards are safe: "
+            "make room or give write permission, then run the same command again"
+        ) from None
