@@ -158,7 +158,7 @@ class DaskExecutor:
         """See `Executor.run`."""
         waiting = iter(specs)
         under_way: dict[str, SpecT] = {}
-        pool = as_completed()
+        pool = as_completed(loop=self._client.loop)
         failure: BaseException | None = None
 
         def top_up() -> None:

@@ -97,7 +97,7 @@ class _Deviation:
     """How every pixel (s, s) differs from the background of its picture."""
 
     distance: _F32  # in standard deviations of the background
-    shade: _Mask  # darker, and of the background's colour: what a cast shadow looks like
+    shade: _Mask  # darker, and about of the background's colour: what a cast shadow looks like
 
 
 @dataclass(frozen=True)
@@ -390,7 +390,8 @@ def _deviation(features: _F32, coefficients: _F64, sigma: _F64) -> _Deviation:
             brightness = difference
         else:
             colour += difference**2
-    shade = (brightness < 0) & (colour < _NOISE_SIGMAS**2)
+    # a shadow fades colour too, but less than brightness
+    shade = (brightness < 0) & (colour < np.maximum(_NOISE_SIGMAS**2, 0.5 * brightness**2))
     return _Deviation(distance=np.sqrt(brightness**2 + colour), shade=shade)
 
 
@@ -497,7 +498,7 @@ def _filled(mask: _Mask, view: _View, distance: _F32, model: _Model) -> _Mask:
 
 
 def _main_components(mask: _Mask, distance: _F32) -> _Mask:
-    """Components of 0.15 % of the picture, 5 % of the largest and half of its mean distance: fainter ones are stains."""
+    """Components of 0.15 % of the picture, 10 % of the largest and half of its distance: fainter ones are stains."""
     labels, count = ndi.label(mask)
     if count == 0:
         return mask
@@ -505,7 +506,7 @@ def _main_components(mask: _Mask, distance: _F32) -> _Mask:
     area[0] = 0
     mean = np.bincount(labels.ravel(), weights=distance.ravel(), minlength=count + 1) / np.maximum(area, 1)
     largest = int(area.argmax())
-    keep = (area >= 0.05 * area[largest]) & (area >= 0.0015 * mask.size) & (mean >= 0.5 * mean[largest])
+    keep = (area >= 0.1 * area[largest]) & (area >= 0.0015 * mask.size) & (mean >= 0.5 * mean[largest])
     kept: _Mask = keep[labels]
     return kept
 

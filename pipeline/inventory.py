@@ -18,12 +18,15 @@ from manifests.hashing import canonical_json, code_version, sha256_bytes
 from manifests.layout import DATA
 from manifests.records import CommitRecord, SourceRecord, SourceStatus
 from pipeline.foreground import Foreground, estimate_foreground
+from pipeline.inspection import InspectedCategory
 from pipeline.planning import shard_rows
 from pipeline.sources.decode import is_grey
 from pipeline.sources.readers import Category, LoadedSource, list_categories, read_source
 from pipeline.store import ArraySpec, commit, create_array, write_shard
 
-__all__ = ["CategoryScan", "SourcesSpec", "find_categories", "scan_category", "store_sources"]
+__all__ = ["CategoryScan", "SourcesSpec", "find_categories", "inspect_category", "scan_category", "store_sources"]
+
+_LOOK = 64  # photographs of a category that a quick look reads
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,22 @@ def scan_category(recipe: Recipe, category: Category, *, limit: int | None = Non
         user_masks=[source.user_mask for source in usable],
     )
     return CategoryScan(records=_records(category, loaded, foreground), images=images, foreground=foreground)
+
+
+def inspect_category(recipe: Recipe, category: Category) -> InspectedCategory:
+    """A quick look at a category: what `maphc2f inspect` draws."""
+    scan = scan_category(recipe, category, limit=_LOOK)
+    bad = tuple((row.path, f"{row.status}: {row.detail}") for row in scan.records if row.index < 0)
+    return InspectedCategory(
+        dataset=category.dataset,
+        category=category.category,
+        images=scan.images,
+        masks=scan.foreground.masks,
+        mode=scan.foreground.mode,
+        evidence=scan.foreground.evidence,
+        found=len(scan.records),
+        unusable=bad,
+    )
 
 
 def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:

@@ -242,7 +242,7 @@ def _check_tables(out: Path, commits: Sequence[AnyCommit]) -> Iterator[Problem]:
         manifest = from_table(read_table(out / layout.MANIFEST), SampleRecord)
         info = CorpusInfo.model_validate_json((out / layout.CORPUS).read_bytes())
     except (OSError, ValueError, CorpusError) as error:
-        yield Problem(str(out), f"is not finished or damaged ({str(error).splitlines()[0]}); run generate again")
+        yield Problem(str(out), f"is not finished or damaged ({str(error).splitlines()[0]})")
         return
     missing = {row.id for row in plan} - {row.id for row in rows}
     if missing:

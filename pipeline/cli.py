@@ -1,0 +1,290 @@
+"""The command line: ``maphc2f generate | plan | verify | info | inspect | sheet | schema``.
+
+Exit codes: 0 done, 1 found wrong, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import manifests
+from manifests.config import Recipe, load_recipe, parse_source
+from manifests.corpus import Corpus, CorpusInfo
+from manifests.errors import MaphError, OutputError
+from manifests.records import SampleStatus, SourceStatus
+from pipeline.console import ConsoleProgress, bytes_text, duration_text
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="maphc2f",
+    help="From photographs of normal parts, write a corpus of physically grounded synthetic defects.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The corpus folder.", show_default=False)]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="RECIPE.yaml", help="Recipe to start from; options go before it.")
+]
+SourceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        metavar="KIND:PATH",
+        help="Where normal photographs are: builtin, folder:PATH, mvtec:PATH, visa:PATH or btad:PATH; may be repeated.",
+    ),
+]
+CountOption = Annotated[int | None, typer.Option("--count", metavar="N", help="Samples in all.")]
+SizeOption = Annotated[int | None, typer.Option("--size", metavar="S", help="Side of the pictures in pixels.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", metavar="K", help="Root of all random streams.")]
+WorkersOption = Annotated[int, typer.Option("--workers", metavar="W", min=1, max=1024, help="Processes that compute.")]
+
+
+def _recipe(
+    config: Path | None, source: Sequence[str] | None, count: int | None, size: int | None, seed: int | None
+) -> Recipe:
+    overrides: dict[str, object] = {
+        name: value for name, value in (("count", count), ("size", size), ("seed", seed)) if value is not None
+    }
+    if source:
+        overrides["sources"] = [parse_source(text).model_dump(exclude_none=True) for text in source]
+    return load_recipe(config, overrides=overrides)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"maphc2f {manifests.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog="Examples: [cyan]maphc2f generate out --source mvtec:data/bottle --count 1000[/cyan]   "
+    "[cyan]maphc2f generate out --config recipes/demo.yaml --workers 4[/cyan]   "
+    "Stopped or killed? The same command goes on where it was."
+)
+def generate(
+    out: Out,
+    config: ConfigOption = None,
+    source: SourceOption = None,
+    count: CountOption = None,
+    size: SizeOption = None,
+    seed: SeedOption = None,
+    workers: WorkersOption = 1,
+) -> None:
+    """Make a corpus, or go on with one that was interrupted."""
+    from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where they are needed
+
+    recipe = _recipe(config, source, count, size, seed)
+    with ConsoleProgress(console) as progress:
+        try:
+            outcome = job.generate(out, recipe, workers=workers, progress=progress, announce=progress.announce_stop)
+        except (job.Interrupted, KeyboardInterrupt):
+            progress.stop()
+            errors.print(
+                f"[yellow]stopped[/yellow]: finished shards in {out} are kept; the same command goes on from there"
+            )
+            raise typer.Exit(130) from None
+    _print_summary(outcome.info)
+    console.print(f"[green]done[/green]: {out}; check it with [cyan]maphc2f verify {out}[/cyan]")
+
+
+@app.command(epilog="Example: [cyan]maphc2f plan out --config recipes/mtd.yaml[/cyan]")
+def plan(
+    out: Out,
+    config: ConfigOption = None,
+    source: SourceOption = None,
+    count: CountOption = None,
+    size: SizeOption = None,
+    seed: SeedOption = None,
+    workers: WorkersOption = 1,
+) -> None:
+    """Write the plan, show it, and estimate time and disk from a few samples made for the purpose."""
+    from pipeline import estimate
+    from pipeline import generate as job
+
+    recipe = _recipe(config, source, count, size, seed)
+    with ConsoleProgress(console) as progress:
+        try:
+            prepared = job.prepare(out, recipe, workers=workers, progress=progress)
+        except (job.Interrupted, KeyboardInterrupt):
+            raise typer.Exit(130) from None
+    table = Table(title=f"plan of {recipe.name}: {len(prepared.plan):,} samples at {recipe.size} px", title_justify="left")
+    for heading in ("category", "photographs", "samples", "mechanisms", "shards"):
+        table.add_column(heading, justify="left" if heading in {"category", "mechanisms"} else "right")
+    photographs = Counter(f"{row.dataset}/{row.category}" for row in prepared.sources if row.index >= 0)
+    for key, number in photographs.items():
+        rows = [row for row in prepared.plan if f"{row.dataset}/{row.category}" == key]
+        mix = Counter(row.mechanism for row in rows)
+        mechanisms = ", ".join(f"{name} {n:,}" for name, n in mix.items())
+        table.add_row(key, f"{number:,}", f"{len(rows):,}", mechanisms, str(len({row.shard for row in rows})))
+    console.print(table)
+    expected = estimate.measure(out, recipe, prepared.plan)
+    console.print(
+        f"about [bold]{duration_text(expected.seconds / workers)}[/bold] on {workers} worker(s) and "
+        f"[bold]{bytes_text(expected.bytes)}[/bold] of disk, measured on {expected.measured} samples "
+        f"({1 / expected.sample_s:.0f} images/s and {1e3 * expected.trajectory_s:.0f} ms a trajectory on one worker)"
+    )
+
+
+@app.command(epilog="Example: [cyan]maphc2f verify out[/cyan]   Exit code 1 if anything is wrong.")
+def verify(out: Out) -> None:
+    """Check a corpus from its files up, and say exactly what is wrong."""
+    from pipeline.verification import verify_corpus
+
+    with ConsoleProgress(console) as progress:
+        report = verify_corpus(out, advance=progress.count("verifying", "shards"))
+    for problem in report.problems:
+        errors.print(f"[red]wrong[/red] {problem}", markup=True)
+    counts = f"{report.samples:,} samples, {report.files:,} files, {bytes_text(report.bytes)}"
+    if report.problems:
+        errors.print(f"{len(report.problems)} problem(s) in {out} ({counts})")
+        raise typer.Exit(1)
+    console.print(f"[green]verified[/green]: {out} is whole ({counts})")
+
+
+@app.command(epilog="Example: [cyan]maphc2f info out --json | jq .counts[/cyan]")
+def info(out: Out, as_json: Annotated[bool, typer.Option("--json", help="Print corpus.json.")] = False) -> None:
+    """Say what a corpus holds."""
+    corpus = Corpus(out)
+    if as_json:
+        sys.stdout.write(json.dumps(corpus.info.model_dump(mode="json"), indent=2) + "\n")
+        return
+    _print_summary(corpus.info)
+
+
+@app.command(
+    epilog="Example: [cyan]maphc2f inspect --source mvtec:data/bottle bottle.png[/cyan]   "
+    "Wrong outline? Set foreground.overrides in the recipe, or give masks."
+)
+def inspect(
+    picture: Annotated[Path, typer.Argument(metavar="OUT.png", help="The picture to write.", show_default=False)],
+    source: SourceOption = None,
+    config: ConfigOption = None,
+    size: SizeOption = None,
+) -> None:
+    """Draw what was found of a source: thumbnails with the part's outline, and files that cannot be used."""
+    from pipeline.inspection import draw_inspection
+    from pipeline.inventory import find_categories, inspect_category
+
+    recipe = _recipe(config, source, None, size, None)
+    with ConsoleProgress(console) as progress:
+        categories = find_categories(recipe)
+        advance = progress.count("inspecting", "categories")
+        looked = []
+        for number, category in enumerate(categories):
+            looked.append(inspect_category(recipe, category))
+            advance(number + 1, len(categories))
+    _save(picture, draw_inspection(looked))
+    for category in looked:
+        console.print(f"{category.dataset}/{category.category}: {category.mode} ({category.evidence})")
+        for path, why in category.unusable:
+            console.print(f"  [yellow]not usable[/yellow] {path}: {why}")
+
+
+@app.command(epilog="Example: [cyan]maphc2f sheet out cracks.png --mechanism fracture --count 50[/cyan]")
+def sheet(
+    out: Out,
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE.png", help="The picture to write.", show_default=False)],
+    mechanism: Annotated[str | None, typer.Option("--mechanism", metavar="M", help="Only this mechanism.")] = None,
+    category: Annotated[str | None, typer.Option("--category", metavar="C", help="Only this category.")] = None,
+    count: Annotated[int, typer.Option("--count", metavar="N", min=1, max=1000, help="How many samples.")] = 24,
+) -> None:
+    """Draw samples side by side: source, image, mask and fields."""
+    from pipeline.contact_sheet import choose_evenly, draw_sheet
+
+    corpus = Corpus(out)
+    for column, wanted in (("mechanism", mechanism), ("category", category)):
+        if wanted is not None:
+            known = sorted(set(corpus.table.column(column).to_pylist()))
+            if wanted not in known:
+                raise OutputError(f"--{column} {wanted!r}: not in {out}; there is {', '.join(known) or 'nothing'}")
+            corpus = corpus.where(**{column: wanted})
+    _save(picture, draw_sheet(corpus, choose_evenly(corpus, count)))
+
+
+@app.command(epilog="Example: [cyan]maphc2f schema > recipe.schema.json[/cyan]")
+def schema() -> None:
+    """Print the JSON Schema of a recipe: every setting with its default, bounds and meaning."""
+    sys.stdout.write(json.dumps(Recipe.model_json_schema(), indent=2) + "\n")
+
+
+def _save(picture: Path, image: object) -> None:
+    from PIL import Image
+
+    from pipeline.store import output_errors
+
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"expected a picture, got {type(image).__name__}")
+    if picture.suffix.lower() not in Image.registered_extensions():
+        raise OutputError(f"{picture}: expected a picture's name such as sheet.png, got suffix {picture.suffix!r}")
+    with output_errors(picture):
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        image.save(picture)
+    console.print(f"[green]written[/green]: {picture} ({image.width} x {image.height} px)")
+
+
+def _print_summary(found: CorpusInfo) -> None:
+    statuses = [s.value for s in SampleStatus if found.counts.by_status.get(s.value)]
+    table = Table(title=f"{found.name}: {found.counts.total:,} samples", title_justify="left")
+    table.add_column("category")
+    for status in statuses:
+        table.add_column(status, justify="right")
+    for key, counts in found.counts.by_category.items():
+        table.add_row(key, *[f"{counts.get(status, 0):,}" for status in statuses])
+    console.print(table)
+    spread = Table(title="accepted samples", title_justify="left")
+    spread.add_column("figure")
+    for heading in ("least", "5 %", "median", "95 %", "most"):
+        spread.add_column(heading, justify="right")
+    for name, s in found.statistics.items():
+        spread.add_row(name, *[f"{v:.4g}" for v in (s.least, s.p05, s.median, s.p95, s.most)])
+    console.print(spread)
+    bad = {name: n for name, n in found.counts.sources.items() if name != SourceStatus.OK}
+    usable = found.counts.sources.get(SourceStatus.OK.value, 0)
+    unused = f"; not usable: {', '.join(f'{n} {name}' for name, n in sorted(bad.items()))}" if bad else ""
+    console.print(f"{usable:,} photographs, {found.counts.trajectories:,} trajectories{unused}")
+    for licence in sorted({entry.licence for entry in found.licences}):
+        console.print(f"licence of sources: {licence}")
+
+
+def main() -> None:
+    """Entry point: errors raised on purpose become one line and their exit code."""
+    try:
+        app(standalone_mode=True)
+    except MaphError as error:
+        errors.print(f"[bold red]error[/bold red]: {_escaped(str(error))}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print("[yellow]stopped[/yellow]")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.replace("[", r"\[").split())

@@ -1,0 +1,98 @@
+"""How long and how large a planned corpus will be, measured on a few of its own samples in a scratch folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from manifests import layout
+from manifests.config import Recipe
+from manifests.records import PlanRow
+from pipeline.bank import PER_SHARD, BankSpec, create_bank, store_trajectories
+from pipeline.planning import bank_size
+from pipeline.synthesis import SampleSpec, create_sample_arrays, store_samples
+
+__all__ = ["Estimate", "measure"]
+
+_SAMPLES = 32
+_TRAJECTORIES = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected cost on one worker: ``seconds`` in all, ``bytes`` on disk; what it was measured on."""
+
+    seconds: float
+    bytes: float
+    sample_s: float
+    trajectory_s: float
+    measured: int
+
+
+def measure(out: Path, recipe: Recipe, plan: Sequence[PlanRow]) -> Estimate:
+    """Make a few samples of the plan beside the corpus, take the time, weigh them, and remove them."""
+    with tempfile.TemporaryDirectory(prefix="maphc2f-") as scratch:
+        trial = Path(scratch)
+        _copy_sources(out, trial)
+        create_bank(trial, recipe)
+        store_trajectories(BankSpec(trial, recipe, 0, 0, 1))  # compiles, and warms the file system
+        start = time.perf_counter()
+        store_trajectories(BankSpec(trial, recipe, 0, 0, min(_TRAJECTORIES, bank_size(recipe), PER_SHARD)))
+        trajectory_s = (time.perf_counter() - start) / min(_TRAJECTORIES, bank_size(recipe))
+        rows = _representative(plan, recipe)
+        _make(trial, recipe, rows[:2])
+        start = time.perf_counter()
+        total = _make(trial, recipe, rows)
+        sample_s = (time.perf_counter() - start) / len(rows)
+        bank_bytes = _size(trial / layout.BANK) / min(_TRAJECTORIES, bank_size(recipe))
+    source_bytes = _size(out / layout.DATA)
+    return Estimate(
+        seconds=len(plan) * sample_s + bank_size(recipe) * trajectory_s,
+        bytes=len(plan) * total / len(rows) + bank_size(recipe) * bank_bytes + source_bytes,
+        sample_s=sample_s,
+        trajectory_s=trajectory_s,
+        measured=len(rows),
+    )
+
+
+def _representative(plan: Sequence[PlanRow], recipe: Recipe) -> list[PlanRow]:
+    """Rows spread over the plan, brought onto the few trajectories that were made."""
+    chosen = [plan[k] for k in np.linspace(0, len(plan) - 1, min(_SAMPLES, len(plan))).astype(int)]
+    made = min(_TRAJECTORIES, bank_size(recipe), PER_SHARD)
+    return [row.model_copy(update={"trajectory": row.trajectory % made}) for row in chosen]
+
+
+def _make(trial: Path, recipe: Recipe, rows: Sequence[PlanRow]) -> int:
+    """Make samples category by category; bytes written."""
+    by_category: Counter[str] = Counter(f"{row.dataset}/{row.category}" for row in rows)
+    total = 0
+    for key, count in by_category.items():
+        mine = [row for row in rows if f"{row.dataset}/{row.category}" == key]
+        renumbered = tuple(row.model_copy(update={"shard": 0, "row": k}) for k, row in enumerate(mine))
+        channels = _channels(trial, key)
+        create_sample_arrays(trial, recipe, key, count=count, channels=channels, per_shard=count)
+        total += sum(file.bytes for file in store_samples(SampleSpec(trial, recipe, renumbered)).record.files)
+    return total
+
+
+def _channels(trial: Path, key: str) -> int:
+    from pipeline.store import read_rows
+
+    return int(read_rows(trial, layout.DATA, key, "source", 0, 1).shape[3])
+
+
+def _copy_sources(out: Path, trial: Path) -> None:
+    for name in layout.SOURCE_ARRAYS:
+        for array in (out / layout.DATA).glob(f"*/*/{name}"):
+            shutil.copytree(array, trial / array.relative_to(out))
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
