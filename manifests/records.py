@@ -74,13 +74,18 @@ class SourceRecord(_Record):
     width_px: int
     height_px: int
     channels: int  # 1 or 3 as used; 0 if not decoded
-    bit_depth: int  # 8 or 16 as stored; 0 if not decoded
+    bit_depth: int  # 1, 8 or 16 as stored; 0 if not decoded
     licence: str
     status: SourceStatus
     detail: str = ""  # what the decoder said, for one that is not usable
     index: int = -1  # row in the category's `source` array; -1 if not usable
     foreground_mode: ForegroundMode = "texture"  # decided for the category: object, texture or masks
     foreground_fraction: float = 0.0  # share of the picture that is part
+    light_y: float = -1.0  # unit vector towards the light, in the picture
+    light_x: float = 0.0
+    light_directional: float = 0.0  # share of the light that has a direction, 0..1
+    blur_px: float = 0.0  # standard deviation of the point spread, at the corpus size
+    brightest: tuple[float, ...] = ()  # brightest light on the part, 0..1, by channel
 
 
 class PlanRow(_Record):

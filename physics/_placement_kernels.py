@@ -7,19 +7,15 @@ from numba import njit
 
 
 @njit(cache=True)
-def draw_segments(segments, widths, warp, reach, distance, opening):
+def draw_segments(segments, widths, warp, wiggle, reach, distance, opening):
     """Signed distance to the lips and local width, both (S, S), in pixels.
 
     ``segments`` (M, 4) are (y0, x0, y1, x1) in pixel units with pixel (i, j) centred at (i + 0.5, j + 0.5);
-    ``widths`` (M, 2) in pixels; ``warp`` (2, S, S) is added to a pixel's position. A pixel farther than ``reach``
+    ``widths`` (M, 2) in pixels; ``wiggle`` times ``warp`` (2, S, S) is added to a pixel's position. A pixel farther than ``reach``
     from every lip keeps its distance. The nearest lip wins, so junctions join without a seam.
     """
     size = distance.shape[0]
-    bend = 0.0
-    for c in range(2):
-        for i in range(size):
-            for j in range(size):
-                bend = max(bend, abs(warp[c, i, j]))
+    bend = 4.0 * wiggle  # four standard deviations
     for k in range(segments.shape[0]):
         w0 = widths[k, 0]
         w1 = widths[k, 1]
@@ -37,8 +33,8 @@ def draw_segments(segments, widths, warp, reach, distance, opening):
         last_j = min(size, int(np.ceil(max(x0, x0 + dx) + margin)))
         for i in range(first_i, last_i):
             for j in range(first_j, last_j):
-                py = i + 0.5 + warp[0, i, j] - y0
-                px = j + 0.5 + warp[1, i, j] - x0
+                py = i + 0.5 + wiggle * warp[0, i, j] - y0
+                px = j + 0.5 + wiggle * warp[1, i, j] - x0
                 t = 0.0
                 if square > 0.0:
                     t = min(1.0, max(0.0, (py * dy + px * dx) / square))
@@ -72,3 +68,24 @@ def sample_bilinear(field, matrix, origin, out):
             top = field[a, b] + fx * (field[a, b + 1] - field[a, b])
             bottom = field[a + 1, b] + fx * (field[a + 1, b + 1] - field[a + 1, b])
             out[i, j] = top + fy * (bottom - top)
+
+
+@njit(cache=True)
+def roughen(distance, opening, noise, amplitude, reach):
+    """Move the lips by ``amplitude`` x local width x noise; distances stay within ``reach``."""
+    side = distance.shape[0]
+    for i in range(side):
+        for j in range(side):
+            distance[i, j] = min(reach, distance[i, j] - amplitude * opening[i, j] * noise[i, j])
+
+
+@njit(cache=True)
+def copy_periodic(tile, first_row, first_column, out):
+    """out = the part of a periodic tile that begins at (first_row, first_column)."""
+    period = tile.shape[1]
+    side = out.shape[1]
+    for c in range(out.shape[0]):
+        for i in range(side):
+            row = (first_row + i) % period
+            for j in range(side):
+                out[c, i, j] = tile[c, row, (first_column + j) % period]

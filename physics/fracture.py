@@ -259,7 +259,7 @@ def simulate(config: FractureConfig, rng: np.random.Generator) -> Trajectory:
     flaw_cells = rng.uniform(*config.notch_fraction) * n
     damage = _flaw(n, rng, length=flaw_cells, angle=angle, from_edge=from_edge)
     stop = _margin(n, width=round(_STOP_SHARE * n), mouth=from_edge)
-    states, jumps = np.empty((2, _MAX_STATES, n + 1, n + 1), dtype=np.float32)
+    states, jumps = np.zeros((2, _MAX_STATES, n + 1, n + 1), dtype=np.float32)
     loads, counts = np.zeros(_MAX_STATES), np.zeros(_MAX_STATES, dtype=np.int64)
     recorded = kernels.grow_crack(
         damage,

@@ -16,11 +16,21 @@ from numpy.typing import NDArray
 from physics import _placement_kernels as kernels
 from physics.random_fields import power_law_field
 
-__all__ = ["CrackFields", "Placement", "place_crack", "roughness_tile"]
+__all__ = [
+    "CrackFields",
+    "Placement",
+    "Window",
+    "crack_window",
+    "place_crack",
+    "place_field",
+    "roughness_tile",
+]
 
 _TILE = 512
 _WIGGLE_CELLS = 0.35  # standard deviation of the path's wiggle, in grid spacings of the simulation
+_LARGEST_WIGGLE_PX = 4.0  # of a cell: beyond, the wiggle would show the tile and not the path
 _LONGEST_WAVE_PX = 24.0
+_WINDOW_SIDES = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072)
 
 
 @dataclass(frozen=True)
@@ -54,17 +64,30 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class CrackFields:
-    """Fields of one crack on a picture, each (S, S) float32.
+class Window:
+    """Square part of a picture: first row and column, and side, pixels."""
 
-    ``distance``: signed distance to the nearest lip, pixels, negative inside, at most ``reach``;
-    ``opening``: local width of the nearest crack, pixels, 0 out of reach; ``damage``: phase field, 0..1;
+    y: int
+    x: int
+    side: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of the picture."""
+        return slice(self.y, self.y + self.side), slice(self.x, self.x + self.side)
+
+
+@dataclass(frozen=True)
+class CrackFields:
+    """Fields of one crack on a window of side W, each (W, W) float32.
+
+    ``distance``: signed distance to the nearest lip, pixels, negative inside, at most the reach asked for;
+    ``opening``: local width of the nearest crack, pixels, 0 out of reach;
     ``grain``: the roughness noise that was used, mean 0, variance 1.
     """
 
     distance: NDArray[np.float32]
     opening: NDArray[np.float32]
-    damage: NDArray[np.float32]
     grain: NDArray[np.float32]
 
 
@@ -79,29 +102,60 @@ def roughness_tile(seed: int) -> NDArray[np.float32]:
     return tile
 
 
-def place_crack(
-    damage: NDArray[np.float32],
+def crack_window(
     segments: NDArray[np.float32],
     opening: NDArray[np.float32],
     placement: Placement,
     *,
     size: int,
     width_px: float,
+    reach_px: float,
+) -> Window:
+    """Smallest of a few window sizes that holds all that a crack can change of a picture of side ``size``.
+
+    Few sizes, so that cracks can be worked on in batches.
+    """
+    ends = _on_picture(segments[(opening > 0).any(axis=1)], placement).reshape(-1, 2)
+    sides = [side for side in _WINDOW_SIDES if side < size] + [size]
+    if not len(ends):
+        return Window(0, 0, sides[0])
+    margin = reach_px + 0.5 * width_px + 4 * _WIGGLE_CELLS * _LARGEST_WIGGLE_PX
+    low = np.clip(np.floor(ends.min(axis=0) - margin), 0, size).astype(int)
+    high = np.clip(np.ceil(ends.max(axis=0) + margin), 0, size).astype(int)
+    side = next(side for side in sides if side >= (high - low).max())
+    corner = np.clip((low + high - side) // 2, 0, size - side)
+    return Window(int(corner[0]), int(corner[1]), side)
+
+
+def _on_picture(segments: NDArray[np.float32], placement: Placement) -> NDArray[np.float64]:
+    """Ends (M, 2, 2) of segments in pixels."""
+    relative = segments.reshape(-1, 2, 2).astype(np.float64) - 0.5
+    return np.asarray(relative @ placement.forward().T + np.asarray(placement.center))
+
+
+def place_crack(
+    segments: NDArray[np.float32],
+    opening: NDArray[np.float32],
+    placement: Placement,
+    window: Window,
+    *,
+    cell_px: float,
+    width_px: float,
     roughness: float,
     reach_px: float,
     tile: NDArray[np.float32],
     tile_offset: tuple[int, int],
 ) -> CrackFields:
-    """Draw one snapshot on a picture.
+    """Draw one snapshot on a window of a picture.
 
     Parameters
     ----------
-    damage : (n, n) float32
-        Phase field of the snapshot.
     segments, opening : (M, 4), (M, 2) float32
         As in `physics.fracture.Trajectory`, one snapshot.
-    size : int
-        Side S of the picture, pixels.
+    window : Window
+        From `crack_window`, or any other.
+    cell_px : float
+        Grid spacing of the simulation, pixels: scale of the path's wiggle.
     width_px : float
         Widest opening, pixels.
     roughness : float
@@ -109,27 +163,30 @@ def place_crack(
     reach_px : float
         How far beyond the lips distance and opening are wanted, pixels.
     tile, tile_offset
-        From `roughness_tile`, and where on it this picture lies.
+        From `roughness_tile`, and where on it the picture's first pixel lies.
     """
-    forward = placement.forward()
-    center = np.asarray(placement.center)
-    ends = (segments.reshape(-1, 2, 2).astype(np.float64) - 0.5) @ forward.T + center
-    noise = _window(tile, tile_offset, size)
-    wiggle = _WIGGLE_CELLS * placement.side / damage.shape[0]
-    distance = np.full((size, size), reach_px, dtype=np.float32)
-    width = np.zeros((size, size), dtype=np.float32)
+    ends = _on_picture(segments, placement) - np.array([window.y, window.x])
+    noise = _window(tile, (tile_offset[0] + window.y, tile_offset[1] + window.x), window.side)
+    wiggle = np.float32(_WIGGLE_CELLS * min(cell_px, _LARGEST_WIGGLE_PX))
+    distance = np.full((window.side, window.side), reach_px, dtype=np.float32)
+    width = np.zeros((window.side, window.side), dtype=np.float32)
     kernels.draw_segments(
-        ends.reshape(-1, 4), opening * np.float32(width_px), noise[:2] * np.float32(wiggle), reach_px, distance, width
+        ends.reshape(-1, 4), opening * np.float32(width_px), noise[:2], wiggle, reach_px, distance, width
     )
-    distance -= roughness * 0.5 * width * noise[2]
-    np.minimum(distance, reach_px, out=distance)
-    backward = np.linalg.inv(forward)
-    field = np.empty((size, size), dtype=np.float32)
-    kernels.sample_bilinear(damage, backward, 0.5 - backward @ center, field)
-    return CrackFields(distance=distance, opening=width, damage=field, grain=noise[2])
+    kernels.roughen(distance, width, noise[2], np.float32(0.5 * roughness), np.float32(reach_px))
+    return CrackFields(distance=distance, opening=width, grain=noise[2])
 
 
-def _window(tile: NDArray[np.float32], offset: tuple[int, int], size: int) -> NDArray[np.float32]:
-    rows = (offset[0] + np.arange(size)) % tile.shape[1]
-    columns = (offset[1] + np.arange(size)) % tile.shape[2]
-    return np.ascontiguousarray(tile[:, rows[:, None], columns[None, :]])
+def place_field(field: NDArray[np.float32], placement: Placement, *, size: int) -> NDArray[np.float32]:
+    """A field (n, n) of the square on the whole picture, (size, size); 0 outside the square."""
+    backward = np.linalg.inv(placement.forward())
+    out = np.empty((size, size), dtype=np.float32)
+    kernels.sample_bilinear(field, backward, 0.5 - backward @ np.asarray(placement.center), out)
+    return out
+
+
+def _window(tile: NDArray[np.float32], offset: tuple[int, int], side: int) -> NDArray[np.float32]:
+    """Part of the periodic tile (3, T, T) as (3, side, side)."""
+    out = np.empty((3, side, side), dtype=np.float32)
+    kernels.copy_periodic(tile, offset[0] % _TILE, offset[1] % _TILE, out)
+    return out

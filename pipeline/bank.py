@@ -42,11 +42,24 @@ class BankSpec:
 
 @dataclass(frozen=True)
 class StoredTrajectory:
-    """Arrays of one trajectory as `physics.fracture.Trajectory` has them; half precision made single again."""
+    """Arrays of one trajectory as `physics.fracture.Trajectory` has them, in the precision they are stored in."""
 
-    damage: NDArray[np.float32]
+    damage: NDArray[np.float16]
     segments: NDArray[np.float32]
-    opening: NDArray[np.float32]
+    opening: NDArray[np.float16]
+
+    def damage_at(self, snapshot: int) -> NDArray[np.float32]:
+        """Phase field (n, n) of a snapshot."""
+        return self.damage[snapshot].astype(np.float32)
+
+    def opening_at(self, snapshot: int) -> NDArray[np.float32]:
+        """Relative width (M, 2) of a snapshot."""
+        return self.opening[snapshot].astype(np.float32)
+
+    def length_at(self, snapshot: int) -> float:
+        """Length of the open crack at a snapshot, sides of the square."""
+        ends = self.segments[(self.opening[snapshot] > 0).any(axis=1)].reshape(-1, 2, 2)
+        return float(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1).sum())
 
 
 def bank_specs(out: Path, recipe: Recipe) -> list[BankSpec]:
@@ -120,9 +133,7 @@ def load_trajectory(out: Path, trajectory: int) -> StoredTrajectory:
         for name in ("damage", "segments", "opening")
     )
     used = int((opening[-1] > 0).any(axis=1).nonzero()[0].max(initial=-1)) + 1
-    return StoredTrajectory(
-        damage=damage.astype(np.float32), segments=segments[:used], opening=opening[:, :used].astype(np.float32)
-    )
+    return StoredTrajectory(damage=damage, segments=segments[:used], opening=opening[:, :used])
 
 
 def _padded(values: NDArray[np.float32], *, axis: int) -> NDArray[np.float32]:

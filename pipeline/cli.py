@@ -142,7 +142,7 @@ def plan(
         mechanisms = ", ".join(f"{name} {n:,}" for name, n in mix.items())
         table.add_row(key, f"{number:,}", f"{len(rows):,}", mechanisms, str(len({row.shard for row in rows})))
     console.print(table)
-    expected = estimate.measure(out, recipe, prepared.plan)
+    expected = estimate.measure(out, recipe, prepared)
     console.print(
         f"about [bold]{duration_text(expected.seconds / workers)}[/bold] on {workers} worker(s) and "
         f"[bold]{bytes_text(expected.bytes)}[/bold] of disk, measured on {expected.measured} samples "

@@ -14,9 +14,11 @@ import numpy as np
 
 from manifests import layout
 from manifests.config import Recipe
-from manifests.records import PlanRow
+from manifests.records import PlanRow, SourceRecord
 from pipeline.bank import PER_SHARD, BankSpec, create_bank, store_trajectories
+from pipeline.generate import Prepared
 from pipeline.planning import bank_size
+from pipeline.store import read_rows
 from pipeline.synthesis import SampleSpec, create_sample_arrays, store_samples
 
 __all__ = ["Estimate", "measure"]
@@ -36,8 +38,9 @@ class Estimate:
     measured: int
 
 
-def measure(out: Path, recipe: Recipe, plan: Sequence[PlanRow]) -> Estimate:
+def measure(out: Path, recipe: Recipe, prepared: Prepared) -> Estimate:
     """Make a few samples of the plan beside the corpus, take the time, weigh them, and remove them."""
+    plan = prepared.plan
     with tempfile.TemporaryDirectory(prefix="maphc2f-") as scratch:
         trial = Path(scratch)
         _copy_sources(out, trial)
@@ -47,9 +50,9 @@ def measure(out: Path, recipe: Recipe, plan: Sequence[PlanRow]) -> Estimate:
         store_trajectories(BankSpec(trial, recipe, 0, 0, min(_TRAJECTORIES, bank_size(recipe), PER_SHARD)))
         trajectory_s = (time.perf_counter() - start) / min(_TRAJECTORIES, bank_size(recipe))
         rows = _representative(plan, recipe)
-        _make(trial, recipe, rows[:2])
+        _make(trial, recipe, rows[:2], prepared.sources)
         start = time.perf_counter()
-        total = _make(trial, recipe, rows)
+        total = _make(trial, recipe, rows, prepared.sources)
         sample_s = (time.perf_counter() - start) / len(rows)
         bank_bytes = _size(trial / layout.BANK) / min(_TRAJECTORIES, bank_size(recipe))
     source_bytes = _size(out / layout.DATA)
@@ -69,7 +72,7 @@ def _representative(plan: Sequence[PlanRow], recipe: Recipe) -> list[PlanRow]:
     return [row.model_copy(update={"trajectory": row.trajectory % made}) for row in chosen]
 
 
-def _make(trial: Path, recipe: Recipe, rows: Sequence[PlanRow]) -> int:
+def _make(trial: Path, recipe: Recipe, rows: Sequence[PlanRow], sources: Sequence[SourceRecord]) -> int:
     """Make samples category by category; bytes written."""
     by_category: Counter[str] = Counter(f"{row.dataset}/{row.category}" for row in rows)
     total = 0
@@ -78,13 +81,13 @@ def _make(trial: Path, recipe: Recipe, rows: Sequence[PlanRow]) -> int:
         renumbered = tuple(row.model_copy(update={"shard": 0, "row": k}) for k, row in enumerate(mine))
         channels = _channels(trial, key)
         create_sample_arrays(trial, recipe, key, count=count, channels=channels, per_shard=count)
-        total += sum(file.bytes for file in store_samples(SampleSpec(trial, recipe, renumbered)).record.files)
+        known = {s.index: s for s in sources if f"{s.dataset}/{s.category}" == key}
+        made = store_samples(SampleSpec(trial, recipe, renumbered, known))
+        total += sum(file.bytes for file in made.record.files)
     return total
 
 
 def _channels(trial: Path, key: str) -> int:
-    from pipeline.store import read_rows
-
     return int(read_rows(trial, layout.DATA, key, "source", 0, 1).shape[3])
 
 

@@ -40,7 +40,7 @@ from pipeline.inventory import SourcesSpec, find_categories, store_sources
 from pipeline.planning import CategorySources, make_plan, shard_rows
 from pipeline.store import lock_output, open_output, output_errors, read_rows, read_valid_commits, sweep
 from pipeline.synthesis import SampleSpec, create_sample_arrays, store_samples
-from refine.passes import limit_threads
+from refine.passes import settle_process
 
 __all__ = ["Interrupted", "Outcome", "Prepared", "Progress", "SilentProgress", "generate", "prepare"]
 
@@ -158,7 +158,7 @@ def _with_run(
     find_categories(recipe)  # a wrong source is said before anything is written
     open_output(out, recipe)
     with lock_output(out), Interruption(announce) as interruption:
-        executor = make_executor(workers, warm=partial(limit_threads, 1))
+        executor = make_executor(workers, warm=partial(settle_process, 1))
         run = _Run(out, recipe, executor, interruption, progress or SilentProgress())
         started = time.perf_counter()
         try:
@@ -272,7 +272,13 @@ def _sample_specs(run: _Run, prepared: Prepared) -> list[SampleSpec]:
         if count:
             per_shard = shard_rows(run.recipe, channels)
             create_sample_arrays(run.out, run.recipe, key, count=count, channels=channels, per_shard=per_shard)
-    return [SampleSpec(run.out, run.recipe, tuple(rows)) for rows in by_shard.values()]
+    by_category: dict[str, dict[int, SourceRecord]] = {}
+    for source in prepared.sources:
+        by_category.setdefault(f"{source.dataset}/{source.category}", {})[source.index] = source
+    return [
+        SampleSpec(run.out, run.recipe, tuple(rows), {row.source: by_category[key][row.source] for row in rows})
+        for (key, _), rows in by_shard.items()
+    ]
 
 
 def _run_missing(

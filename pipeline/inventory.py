@@ -23,6 +23,7 @@ from pipeline.planning import shard_rows
 from pipeline.sources.decode import is_grey
 from pipeline.sources.readers import Category, LoadedSource, list_categories, read_source
 from pipeline.store import ArraySpec, commit, create_array, write_shard
+from refine.passes import OpticsArrays, measure_optics
 
 __all__ = ["CategoryScan", "SourcesSpec", "find_categories", "inspect_category", "scan_category", "store_sources"]
 
@@ -111,7 +112,8 @@ def scan_category(recipe: Recipe, category: Category, *, limit: int | None = Non
         margin_px=recipe.foreground.margin_px,
         user_masks=[source.user_mask for source in usable],
     )
-    return CategoryScan(records=_records(category, loaded, foreground), images=images, foreground=foreground)
+    optics = measure_optics(images, foreground.masks)
+    return CategoryScan(records=_records(category, loaded, foreground, optics), images=images, foreground=foreground)
 
 
 def inspect_category(recipe: Recipe, category: Category) -> InspectedCategory:
@@ -183,12 +185,13 @@ def _one_depth(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def _records(
-    category: Category, loaded: Sequence[LoadedSource], foreground: Foreground
+    category: Category, loaded: Sequence[LoadedSource], foreground: Foreground, optics: OpticsArrays
 ) -> tuple[SourceRecord, ...]:
     records = []
     index = 0
     for source in loaded:
         usable = source.status is SourceStatus.OK
+        measured = _measured(foreground, optics, index) if usable else {}
         records.append(
             SourceRecord(
                 dataset=category.dataset,
@@ -203,13 +206,24 @@ def _records(
                 licence=category.licence,
                 status=source.status,
                 detail=source.detail,
-                index=index if usable else -1,
                 foreground_mode=foreground.mode,
-                foreground_fraction=float(foreground.masks[index].mean()) if usable else 0.0,
-            )
+            ).model_copy(update=measured)
         )
         index += usable
     return tuple(records)
+
+
+def _measured(foreground: Foreground, optics: OpticsArrays, index: int) -> dict[str, object]:
+    """What is known of a usable source beyond its file."""
+    return {
+        "index": index,
+        "foreground_fraction": float(foreground.masks[index].mean()),
+        "light_y": float(optics.light[index, 0]),
+        "light_x": float(optics.light[index, 1]),
+        "light_directional": float(optics.directional[index]),
+        "blur_px": float(optics.blur_px[index]),
+        "brightest": tuple(float(v) for v in optics.brightest[index]),
+    }
 
 
 def _nothing_usable(category: Category, loaded: Sequence[LoadedSource]) -> str:

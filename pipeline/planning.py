@@ -1,7 +1,7 @@
 """The plan: one row for every sample, before anything is computed.
 
 Totals are exact: samples are shared over categories and mechanisms by the largest remainder. Sources are used in
-turn, in a shuffled order. Sources and trajectories fall into the same number of groups, and a sample joins only a
+turn, so that a shard reads neighbouring ones; a shard draws from a few trajectories, read once. Sources and trajectories fall into the same number of groups, and a sample joins only a
 source and a trajectory of one group, so that a split by group shares neither.
 
 References
@@ -38,6 +38,7 @@ __all__ = [
 _SHARD_BYTES = 50_000_000
 _SHARD_MOST = 256
 _SAMPLES_PER_TRAJECTORY = 12
+_TRAJECTORIES_PER_SHARD = 60
 _BANK_LEAST, _BANK_MOST = 20, 2000
 _OUTLINE_POINTS = 256
 _ENTRY_TILT_DEG = 35.0  # how far from square to the part's edge a crack may enter
@@ -212,18 +213,20 @@ def _entering_trajectories(recipe: Recipe) -> NDArray[np.bool_]:
 def _plan_category(
     recipe: Recipe, category: CategorySources, count: int, first: int, per_shard: int, entering: NDArray[np.bool_]
 ) -> list[PlanRow]:
-    order = stream(recipe.seed, Stage.PLAN, first).permutation(len(category.records))
     outlines = [trace_outline(mask) for mask in category.foreground] if count else []
     weights = recipe.mechanism_weights()
     mechanisms = np.repeat(list(weights), allocate(count, list(weights.values())))
     groups = recipe.bank.groups
     rows = []
+    pool: list[NDArray[np.int64]] = []
     for row in range(count):
         index = first + row
         rng = stream(recipe.seed, Stage.PLAN, index, 0)
-        source = int(order[row % len(order)])
+        source = row % len(category.records)
         group = source % groups
-        trajectory = group + groups * int(rng.integers(-(-(len(entering) - group) // groups)))
+        if row % per_shard == 0:
+            pool = _draw_pool(stream(recipe.seed, Stage.PLAN, index, 1), len(entering), groups)
+        trajectory = int(rng.choice(pool[group]))
         foreground = category.foreground[source]
         drawn = draw_placement(
             rng, recipe.placement, foreground, outlines[source], from_edge=bool(entering[trajectory])
@@ -249,6 +252,13 @@ def _plan_category(
         place = {"id": plan_row_id(fields), "shard": row // per_shard, "row": row}
         rows.append(PlanRow.model_validate({**fields, **place}))
     return rows
+
+
+def _draw_pool(rng: np.random.Generator, trajectories: int, groups: int) -> list[NDArray[np.int64]]:
+    """Trajectories that one shard draws from, by group; those of group g are g, g + groups, g + 2 groups, ..."""
+    members = [np.arange(group, trajectories, groups) for group in range(groups)]
+    each = max(1, _TRAJECTORIES_PER_SHARD // groups)
+    return [rng.choice(m, size=min(each, len(m)), replace=False) for m in members]
 
 
 def _draw_snapshot(rng: np.random.Generator, recipe: Recipe) -> int:

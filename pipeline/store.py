@@ -159,9 +159,10 @@ def write_shard(
             per_shard = array.shards[0] if array.shards else array.chunks[0]
             block = np.zeros((per_shard, *array.shape[1:]), dtype=array.dtype)
             block[: len(values)] = values
-            array[shard * per_shard : (shard + 1) * per_shard] = block
             relative = layout.shard_file(root, key, name, shard, array.ndim)
             path = out / relative
+            path.unlink(missing_ok=True)  # zarr would first read a shard that is there, torn or not
+            array[shard * per_shard : (shard + 1) * per_shard] = block
             fsync_path(path)
             fsync_folders(path, out)
             records.append(FileRecord(path=relative, bytes=path.stat().st_size, sha256=sha256_file(path)))

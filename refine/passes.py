@@ -5,6 +5,8 @@ render (opening, lips, debris, point spread) -> npcF (elliptic consistency) -> l
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,22 +19,38 @@ from torch import Tensor
 from manifests.config import LabelConfig, NpcfConfig
 from refine.label import label_change
 from refine.npcf import harmonise
-from refine.photograph import estimate_optics
+from refine.photograph import Optics, estimate_optics
 from refine.render import CrackBatch, CrackLook, render_crack
 
-__all__ = ["CrackInputs", "RefinedBatch", "limit_threads", "refine_cracks"]
+__all__ = ["CrackInputs", "OpticsArrays", "RefinedBatch", "measure_optics", "refine_cracks", "settle_process"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+_KEEP_BYTES = 1 << 29
+
+
+@dataclass(frozen=True)
+class OpticsArrays:
+    """`refine.photograph.Optics` as arrays: ``light`` (B, 2), ``directional`` (B,), ``blur_px`` (B,),
+    ``brightest`` (B, C), all float32."""
+
+    light: NDArray[np.float32]
+    directional: NDArray[np.float32]
+    blur_px: NDArray[np.float32]
+    brightest: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CrackInputs:
-    """What the passes need of B samples, as arrays.
+    """What the passes need of B samples, as arrays; W is the side of the window that is worked on.
 
     Attributes
     ----------
-    source : (B, S, S, C) uint8
-    foreground : (B, S, S) bool
-    distance, opening, grain : (B, S, S) float32
+    source : (B, W, W, C) uint8
+    foreground : (B, W, W) bool
+    distance, opening, grain : (B, W, W) float32
         See `physics.placement.CrackFields`; pixels, pixels, 1.
+    optics : OpticsArrays
+        Of the whole photographs.
     depth_to_width, lip_slope, debris, glint : (B,) float32
         See `refine.render.CrackLook`.
     """
@@ -42,6 +60,7 @@ class CrackInputs:
     distance: NDArray[np.float32]
     opening: NDArray[np.float32]
     grain: NDArray[np.float32]
+    optics: OpticsArrays
     depth_to_width: NDArray[np.float32]
     lip_slope: NDArray[np.float32]
     debris: NDArray[np.float32]
@@ -50,7 +69,7 @@ class CrackInputs:
 
 @dataclass(frozen=True)
 class RefinedBatch:
-    """Finished pictures: ``image`` (B, S, S, C) uint8, ``mask`` (B, S, S) bool, and per sample (B,) the mean change
+    """Finished windows: ``image`` (B, W, W, C) uint8, ``mask`` (B, W, W) bool, and per sample (B,) the mean change
     in the mask in grey levels, npcF's relative residual and its iterations; ``seconds`` by pass."""
 
     image: NDArray[np.uint8]
@@ -61,9 +80,32 @@ class RefinedBatch:
     seconds: Mapping[str, float]
 
 
-def limit_threads(threads: int) -> None:
-    """Let torch use this many threads in this process."""
+def settle_process(threads: int) -> None:
+    """Let torch use this many threads in this process, and keep freed memory for the next batch.
+
+    The passes make and drop arrays of a few megabytes all the time. glibc would hand each back to the system and
+    fault its pages in again, which took a third of the time.
+    """
     torch.set_num_threads(threads)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
+            libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+
+
+def measure_optics(images: NDArray[np.uint8], foreground: NDArray[np.bool_]) -> OpticsArrays:
+    """Light and sharpness of photographs (N, S, S, C) with their foreground (N, S, S), one after another."""
+    found = []
+    for image, part in zip(images, foreground, strict=True):
+        picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        found.append(estimate_optics(picture, torch.from_numpy(np.ascontiguousarray(part))[None]))
+    return OpticsArrays(
+        light=torch.cat([o.light for o in found]).numpy(),
+        directional=torch.cat([o.directional for o in found]).numpy(),
+        blur_px=torch.cat([o.blur_px for o in found]).numpy(),
+        brightest=torch.cat([o.brightest for o in found]).numpy(),
+    )
 
 
 def refine_cracks(
@@ -91,7 +133,13 @@ def refine_cracks(
         _to(inputs.glint, device),
     )
     picture = source.float() / 255
-    rendering = render_crack(picture, crack, look, estimate_optics(picture, foreground), foreground)
+    optics = Optics(
+        light=_to(inputs.optics.light, device),
+        directional=_to(inputs.optics.directional, device),
+        blur_px=_to(inputs.optics.blur_px, device),
+        brightest=_to(inputs.optics.brightest, device),
+    )
+    rendering = render_crack(picture, crack, look, optics, foreground)
     clock.append(time.perf_counter())
     support = (crack.distance < npcf.support_px) & (crack.opening > 0) & foreground
     solution = harmonise(

@@ -43,11 +43,14 @@ class Optics:
         Share of the light that has a direction, 0..1; the rest is ambient.
     blur_px : (B,) tensor
         Standard deviation of the point spread, pixels.
+    brightest : (B, C) tensor
+        Largest value of each channel on the part after averaging over 8 x 8 pixels, 0..1.
     """
 
     light: Tensor
     directional: Tensor
     blur_px: Tensor
+    brightest: Tensor
 
 
 def estimate_optics(image: Tensor, foreground: Tensor) -> Optics:
@@ -68,7 +71,12 @@ def estimate_optics(image: Tensor, foreground: Tensor) -> Optics:
     even = (steepness < 0.02)[:, None]
     light = torch.where(even, above, slope / steepness.clamp_min(1e-6)[:, None])
     directional = _AMBIENT_FLOOR + (1 - _AMBIENT_FLOOR) * (steepness / _SLOPE_FULL).clamp(0, 1)
-    return Optics(light=light, directional=directional, blur_px=_edge_width(grey, foreground))
+    return Optics(
+        light=light,
+        directional=directional,
+        blur_px=_edge_width(grey, foreground),
+        brightest=functional.avg_pool2d(image * foreground[:, None], 8, ceil_mode=True).amax(dim=(2, 3)),
+    )
 
 
 def _brightness_slope(grey: Tensor, foreground: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def render_crack(
     radiance = torch.where(foreground, radiance, torch.ones_like(radiance))
     factor = gaussian_blur(radiance.clamp_min(1e-4) ** (1 / _GAMMA), optics.blur_px)
     glint = gaussian_blur(_glint(crack, look, facing, optics.directional) * foreground, optics.blur_px)
-    light = glint[:, None] * _brightest(source, foreground)[:, :, None, None]
+    light = glint[:, None] * optics.brightest[:, :, None, None]
     return Rendering(image=(source * factor[:, None] + light).clamp(0, 1), coverage=coverage)
 
 
@@ -137,8 +137,3 @@ def _glint(crack: CrackBatch, look: CrackLook, facing: Tensor, directional: Tens
     broken = (0.6 + 0.6 * crack.grain).clamp(0, 1.5)
     return look.glint[:, None, None] * directional[:, None, None] * line * broken * facing.clamp_min(0)
 
-
-def _brightest(source: Tensor, foreground: Tensor) -> Tensor:
-    """Largest value of each channel on the part after averaging over 8 x 8 pixels, (B, C)."""
-    part = source * foreground[:, None]
-    return functional.avg_pool2d(part, 8, ceil_mode=True).amax(dim=(2, 3))
