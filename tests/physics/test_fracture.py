@@ -153,56 +153,61 @@ def test_discrete_surface_energy_is_the_closed_form(length_ratio):
     assert_allclose(energy, discrete_surface_energy(length_ratio), rtol=1e-4)
 
 
-def test_energy_release_of_the_mode_three_strip():
-    """A strip of height 2H parted half way along releases mu U^2 / H per length, U the displacement of each face."""
-    cells, rows = 192, 192
-    half_height = rows / 2
+def strip(cells: int, half_rows: int) -> tuple[Body, float]:
+    """A strip of height 2H cut from the middle of the square: all rows beyond are held rigidly at +-1/2; and H."""
+    body = Body(cells, clamped="faces", angle=np.pi / 2)
+    body.diagonal[:] = 0.0
+    body.boundary[:] = 0.0
+    row = np.arange(cells)
+    for held, value in ((row <= cells // 2 - 1 - half_rows, -0.5), (row >= cells // 2 + half_rows, 0.5)):
+        body.diagonal[held] = 1e4
+        body.boundary[held] = 1e4 * value
+    return body, half_rows + 0.5
+
+
+@pytest.mark.parametrize(("cells", "half_rows"), [(128, 12), (128, 16), (256, 32)])
+def test_energy_release_of_the_mode_three_strip(cells, half_rows):
+    """A long strip whose faces are moved by +-U releases mu U^2 / H per length of crack."""
     energies = []
-    for tip in (90, 100):
-        body = Body(cells, clamped="faces", angle=np.pi / 2)
-        damage = broken_row(cells, first=0, last=tip)
-        body.set_damage(damage, residual_stiffness=1e-9)
-        body.solve(tolerance=1e-12)
+    for tip in (cells // 2 - 4, cells // 2 + 4):
+        body, height = strip(cells, half_rows)
+        body.set_damage(broken_row(cells, first=0, last=tip), residual_stiffness=1e-9)
+        body.solve(tolerance=1e-11)
         kx, ky = body.conductivity
         energies.append(kernels.elastic_energy(body.displacement, kx, ky, body.diagonal, body.boundary))
-    face = 0.5  # at unit load the faces are 1 apart, so U = 1/2 on either side
-    released = (energies[0] - energies[1]) / 10
-    # finite length: the strip is as long as it is high, so the far field is only nearly uniform
-    assert_allclose(released, face**2 / half_height, rtol=0.02)
+    face = 0.5  # the faces are 1 apart at unit load
+    assert_allclose((energies[0] - energies[1]) / 8, face**2 / height, rtol=1e-3)
 
 
-def griffith_load(length_ratio: float, *, cells: int = 128, tip: int = 64) -> tuple[float, float]:
-    """Loads (still, running), between which a strip's crack starts to run, / prediction with the discrete energy."""
-    predicted = 2 * np.sqrt(discrete_surface_energy(length_ratio) * (cells / 2))  # faces 2U apart, U = sqrt(Gc H/mu)
-    start = broken_row(cells, first=0, last=tip)
-    ones = np.ones_like(start)
-    still, running = 0.0, np.inf
-    for share in np.arange(0.90, 1.10, 0.01):
-        body = Body(cells, clamped="faces", angle=np.pi / 2)
-        state = equilibrate(
-            body,
-            start,
-            ones,
-            load=share * predicted,
-            length_ratio=length_ratio,
-            residual_stiffness=1e-6,
-            tolerance=1e-3,
-            max_sweeps=400,
-        )
-        front = int((state.damage[cells // 2] > 0.95).sum())
-        if front > tip + 8:
-            running = share
-            break
-        still = share
-    return still, running
+def cells_run(share: float, *, cells: int, half_rows: int, length_ratio: float) -> int:
+    """How far the strip's crack runs at a share of the Griffith load.
+
+    AT2 has no elastic threshold: the intact strip ahead is damaged too, d = x l/H / (1 + x l/H) with
+    x = mu U^2 / (H Gc), and stores only x / (1 + x l/H) of the energy. Released energy equals the discrete surface
+    energy g at x = g / (1 - g l/H): this is the excess of some percent over Griffith that such models show.
+    """
+    body, height = strip(cells, half_rows)
+    surface = discrete_surface_energy(length_ratio)
+    griffith = 2 * np.sqrt(height * surface / (1 - surface * length_ratio / height))  # faces 2U apart
+    start = broken_row(cells, first=0, last=cells // 2)
+    state = equilibrate(
+        body,
+        start,
+        np.ones_like(start),
+        load=share * griffith,
+        length_ratio=length_ratio,
+        residual_stiffness=1e-6,
+        tolerance=1e-3,
+        max_sweeps=250,
+    )
+    return int((state.damage[cells // 2] > 0.95).sum()) - cells // 2
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("length_ratio", [2.0, 4.0])
-def test_crack_runs_at_the_griffith_load_of_the_strip(length_ratio):
-    still, running = griffith_load(length_ratio)
-    assert 0.97 <= still <= 1.03
-    assert 0.97 <= running <= 1.03
+@pytest.mark.parametrize(("cells", "half_rows", "length_ratio"), [(128, 16, 1.5), (128, 24, 2.0), (256, 32, 4.0)])
+def test_crack_runs_at_the_griffith_load_of_the_strip(cells, half_rows, length_ratio):
+    geometry = {"cells": cells, "half_rows": half_rows, "length_ratio": length_ratio}
+    assert cells_run(0.97, **geometry) <= 1
+    assert cells_run(1.03, **geometry) >= 20
 
 
 def test_damage_never_heals_and_a_floor_is_kept(rng):
