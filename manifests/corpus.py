@@ -1,11 +1,11 @@
 """The reader of a stored corpus: samples by position, by shard or by filter, with nothing but NumPy, Zarr and Arrow.
 
-    >>> corpus = Corpus("out")                        # doctest: +SKIP
-    >>> sample = corpus[0]                            # doctest: +SKIP
-    >>> sample.image.shape, sample.mask.dtype         # doctest: +SKIP
-    ((256, 256, 3), dtype('uint8'))
-    >>> sample.fields["opening"].unit                 # doctest: +SKIP
-    'px'
+>>> corpus = Corpus("out")                        # doctest: +SKIP
+>>> sample = corpus[0]                            # doctest: +SKIP
+>>> sample.image.shape, sample.mask.dtype         # doctest: +SKIP
+((256, 256, 3), dtype('uint8'))
+>>> sample.fields["opening"].unit                 # doctest: +SKIP
+'px'
 """
 
 from __future__ import annotations
@@ -254,7 +254,9 @@ def _read_info(path: Path) -> CorpusInfo:
     except FileNotFoundError:
         if (path / layout.CONFIG).is_file():
             raise CorpusError(f"{path}: this corpus is not finished; run `maphc2f generate` again to go on") from None
-        raise CorpusError(f"{path}: not a corpus (no {layout.CORPUS} in it); give the folder that generate wrote") from None
+        raise CorpusError(
+            f"{path}: not a corpus (no {layout.CORPUS} in it); give the folder that generate wrote"
+        ) from None
     except (OSError, ValidationError) as error:
         raise CorpusError(f"{path / layout.CORPUS}: cannot be read ({str(error).splitlines()[0]})") from None
 
@@ -281,6 +283,8 @@ def read_array(root: Path, group: str, key: str, name: str, start: int, stop: in
         ``<dataset>/<category>``, or the mechanism.
     name : str
         The array.
+    start, stop : int
+        First row, and the one after the last.
 
     Raises
     ------

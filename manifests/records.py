@@ -11,7 +11,7 @@ All are validated when made, immutable, and round-trip to JSON. A commit record 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,15 +20,18 @@ from manifests.hashing import canonical_json, sha256_bytes
 
 __all__ = [
     "SCHEMA_VERSION",
+    "AnyCommit",
     "BankRecord",
     "CommitRecord",
     "FileRecord",
     "PlanRow",
+    "RowT",
     "SampleRecord",
     "SampleStatus",
     "SourceRecord",
     "SourceStatus",
     "StageName",
+    "parse_commit",
     "plan_row_id",
 ]
 
@@ -172,6 +175,21 @@ class CommitRecord(_Record, Generic[RowT]):
     def to_bytes(self) -> bytes:
         """Canonical JSON, the same for the same record."""
         return canonical_json(self.model_dump(mode="json")) + b"\n"
+
+
+AnyCommit = CommitRecord[SourceRecord] | CommitRecord[BankRecord] | CommitRecord[SampleRecord]
+
+
+def parse_commit(data: bytes, row_type: type[RowT]) -> CommitRecord[RowT]:
+    """Commit record from its JSON, with rows of one type.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        It is not one.
+    """
+    model = cast("type[CommitRecord[RowT]]", CommitRecord.__class_getitem__(row_type))
+    return model.model_validate_json(data)
 
 
 def plan_row_id(fields: dict[str, object]) -> str:

@@ -192,7 +192,7 @@ def _invert_diagonal(kx, ky, diagonal, inverse):
 
 @njit(cache=True)
 def apply_operator(u, kx, ky, diagonal, out):
-    """out = A u, with A the weighted graph Laplacian of the links plus the boundary conductance."""
+    """Out = A u, with A the weighted graph Laplacian of the links plus the boundary conductance."""
     n = u.shape[0]
     for i in range(n):
         for j in range(n):
@@ -442,9 +442,7 @@ def grow_crack(
         floor[:, :] = d
         link_conductivity(d, residual, kx0, ky0)
         build_hierarchy(kx, ky, diagonal, inverse, offset, side)
-        solve_elastic(
-            u, boundary, kx, ky, diagonal, inverse, solution, rhs, work, offset, side, vectors, tolerance, 4
-        )
+        solve_elastic(u, boundary, kx, ky, diagonal, inverse, solution, rhs, work, offset, side, vectors, tolerance, 4)
         broken = 0
         ring = -start_ring
         for a in range(m):

@@ -11,8 +11,8 @@ def draw_segments(segments, widths, warp, wiggle, reach, distance, opening):
     """Signed distance to the lips and local width, both (S, S), in pixels.
 
     ``segments`` (M, 4) are (y0, x0, y1, x1) in pixel units with pixel (i, j) centred at (i + 0.5, j + 0.5);
-    ``widths`` (M, 2) in pixels; ``wiggle`` times ``warp`` (2, S, S) is added to a pixel's position. A pixel farther than ``reach``
-    from every lip keeps its distance. The nearest lip wins, so junctions join without a seam.
+    ``widths`` (M, 2) in pixels; ``wiggle`` times ``warp`` (2, S, S) is added to a pixel's position. A pixel farther
+    than ``reach`` from every lip keeps its distance. The nearest lip wins, so junctions join without a seam.
     """
     size = distance.shape[0]
     bend = 4.0 * wiggle  # four standard deviations
@@ -81,7 +81,7 @@ def roughen(distance, opening, noise, amplitude, reach):
 
 @njit(cache=True)
 def copy_periodic(tile, first_row, first_column, out):
-    """out = the part of a periodic tile that begins at (first_row, first_column)."""
+    """Out = the part of a periodic tile that begins at (first_row, first_column)."""
     period = tile.shape[1]
     side = out.shape[1]
     for c in range(out.shape[0]):

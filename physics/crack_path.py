@@ -28,7 +28,8 @@ _WINDOW = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
 @dataclass(frozen=True)
 class CrackPath:
     """A planar graph: ``nodes`` (P, 2) float64, (y, x) in corner indices; ``edges`` (E, 2) int64 into nodes;
-    ``corners`` (P, 2) int64, the corner each node was found at."""
+    ``corners`` (P, 2) int64, the corner each node was found at.
+    """
 
     nodes: NDArray[np.float64]
     edges: NDArray[np.int64]

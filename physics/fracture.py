@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from manifests.config import FractureConfig
 from physics import _fracture_kernels as kernels
@@ -122,8 +122,8 @@ class Body:
         centre = np.arange(n) + 0.5
         slope_x, slope_y = np.cos(angle) / n, np.sin(angle) / n
 
-        def value(y: NDArray[np.float64] | float, x: NDArray[np.float64] | float) -> NDArray[np.float64]:
-            return np.asarray(slope_x * (np.asarray(x) - n / 2) + slope_y * (np.asarray(y) - n / 2))
+        def value(y: ArrayLike, x: ArrayLike) -> NDArray[np.float64]:
+            return np.asarray(slope_x * (np.asarray(x) - n / 2) + slope_y * (np.asarray(y) - n / 2), dtype=np.float64)
 
         diagonal = self.diagonal
         for row, y in ((0, 0.0), (n - 1, float(n))):
@@ -200,6 +200,14 @@ def equilibrate(
         Starting damage, and Gc / mean Gc, at the corners.
     load : float
         Displacement between opposite clamped sides, sqrt(Gc h / mu).
+    length_ratio : float
+        Regularisation length l / h.
+    residual_stiffness : float
+        Share of stiffness left in a crack.
+    tolerance : float
+        Change of the damage, maximum norm, below which it stands still.
+    max_sweeps : int
+        Bound on the alternations; see ``converged`` of the result.
     """
     d = damage.copy()
     args = (body.boundary, *body.hierarchy)
@@ -217,9 +225,7 @@ def discrete_surface_energy(length_ratio: float) -> float:
     return float(np.sqrt(1.0 + (0.5 / length_ratio) ** 2))
 
 
-def random_toughness(
-    cells: int, rng: np.random.Generator, *, sigma: float, correlation: float
-) -> NDArray[np.float64]:
+def random_toughness(cells: int, rng: np.random.Generator, *, sigma: float, correlation: float) -> NDArray[np.float64]:
     """Gc / mean Gc at the corners, (n + 1, n + 1): log-normal, fine grain over a slow power-law drift."""
     side = (2 * cells, 2 * cells)  # twice as wide, so that opposite sides of the square are not tied
     fine = gaussian_field(side, rng, correlation=correlation)
@@ -297,9 +303,7 @@ def _margin(n: int, *, width: int, mouth: bool) -> NDArray[np.bool_]:
     return np.asarray(rows | columns)
 
 
-def _flaw(
-    n: int, rng: np.random.Generator, *, length: float, angle: float, from_edge: bool
-) -> NDArray[np.float64]:
+def _flaw(n: int, rng: np.random.Generator, *, length: float, angle: float, from_edge: bool) -> NDArray[np.float64]:
     """Damage 1 along a straight flaw, roughly across the load."""
     tilt = float(rng.uniform(-0.4, 0.4))
     middle = n / 2 + rng.uniform(-0.15, 0.15, size=2) * n
@@ -352,7 +356,7 @@ def _condense(
 def _evenly_by_length(length: NDArray[np.float64], snapshots: int) -> NDArray[np.int64]:
     """First state that reaches each of evenly spaced lengths, the last one at the end."""
     wanted = length[-1] * np.arange(1, snapshots + 1) / snapshots
-    return np.minimum(np.searchsorted(length, wanted - 1e-9), len(length) - 1)
+    return np.asarray(np.minimum(np.searchsorted(length, wanted - 1e-9), len(length) - 1), dtype=np.int64)
 
 
 def _opening(
@@ -367,5 +371,5 @@ def _opening(
         np.add.at(total, path.edges[:, 1], width[path.edges[:, 0]])
         width = np.where(open_nodes, 0.5 * (width + total / np.maximum(degree, 1)), 0.0)
     widest = float(width.max(initial=0.0))
-    both = open_nodes[edges].all(axis=1)
+    both = open_nodes[edges[:, 0]] & open_nodes[edges[:, 1]]
     return np.where(both[:, None], width[edges], 0.0) / (widest if widest > 0 else 1.0)

@@ -152,6 +152,8 @@ def place_crack(
     ----------
     segments, opening : (M, 4), (M, 2) float32
         As in `physics.fracture.Trajectory`, one snapshot.
+    placement : Placement
+        Where the square lies on the picture.
     window : Window
         From `crack_window`, or any other.
     cell_px : float

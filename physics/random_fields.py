@@ -46,7 +46,7 @@ def power_law_field(
 def _wave_numbers(shape: tuple[int, int]) -> NDArray[np.float64]:
     ky = 2 * np.pi * np.fft.fftfreq(shape[0])[:, None]
     kx = 2 * np.pi * np.fft.rfftfreq(shape[1])[None, :]
-    return np.hypot(ky, kx)
+    return np.asarray(np.hypot(ky, kx), dtype=np.float64)
 
 
 def _synthesise(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +51,11 @@ class StoredTrajectory:
 
     def damage_at(self, snapshot: int) -> NDArray[np.float32]:
         """Phase field (n, n) of a snapshot."""
-        return self.damage[snapshot].astype(np.float32)
+        return np.asarray(self.damage[snapshot], dtype=np.float32)
 
     def opening_at(self, snapshot: int) -> NDArray[np.float32]:
         """Relative width (M, 2) of a snapshot."""
-        return self.opening[snapshot].astype(np.float32)
+        return np.asarray(self.opening[snapshot], dtype=np.float32)
 
     def length_at(self, snapshot: int) -> float:
         """Length of the open crack at a snapshot, sides of the square."""
@@ -106,7 +107,7 @@ def store_trajectories(spec: BankSpec) -> CommitRecord[BankRecord]:
     """Simulate one shard of the bank and write it; the record last."""
     config = spec.recipe.fracture
     made = [simulate(config, stream(spec.recipe.seed, Stage.BANK, t)) for t in range(spec.start, spec.stop)]
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "damage": np.stack([t.damage for t in made]).astype(np.float16),
         "segments": np.stack([_padded(t.segments, axis=0) for t in made]),
         "opening": np.stack([_padded(t.opening, axis=1) for t in made]).astype(np.float16),

@@ -132,7 +132,9 @@ def plan(
             prepared = job.prepare(out, recipe, workers=workers, progress=progress)
         except (job.Interrupted, KeyboardInterrupt):
             raise typer.Exit(130) from None
-    table = Table(title=f"plan of {recipe.name}: {len(prepared.plan):,} samples at {recipe.size} px", title_justify="left")
+    table = Table(
+        title=f"plan of {recipe.name}: {len(prepared.plan):,} samples at {recipe.size} px", title_justify="left"
+    )
     for heading in ("category", "photographs", "samples", "mechanisms", "shards"):
         table.add_column(heading, justify="left" if heading in {"category", "mechanisms"} else "right")
     photographs = Counter(f"{row.dataset}/{row.category}" for row in prepared.sources if row.index >= 0)
@@ -199,9 +201,9 @@ def inspect(
             looked.append(inspect_category(recipe, category))
             advance(number + 1, len(categories))
     _save(picture, draw_inspection(looked))
-    for category in looked:
-        console.print(f"{category.dataset}/{category.category}: {category.mode} ({category.evidence})")
-        for path, why in category.unusable:
+    for found in looked:
+        console.print(f"{found.dataset}/{found.category}: {found.mode} ({found.evidence})")
+        for path, why in found.unusable:
             console.print(f"  [yellow]not usable[/yellow] {path}: {why}")
 
 

@@ -29,9 +29,7 @@ __all__ = ["DaskExecutor", "Executor", "Interruption", "SerialExecutor", "make_e
 SpecT = TypeVar("SpecT")
 ResultT = TypeVar("ResultT")
 _WINDOW = 2  # tasks under way for each worker: one runs, one waits
-_ONE_THREAD = {
-    name: "1" for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-}
+_ONE_THREAD = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -109,7 +107,7 @@ class SerialExecutor:
         """Nothing to end."""
 
 
-class _WarmWorker(WorkerPlugin):
+class _WarmWorker(WorkerPlugin):  # type: ignore[misc]  # Dask ships no types
     """Makes a worker leave Ctrl-C to its parent, die with it, and load what tasks need once."""
 
     def __init__(self, warm: Callable[[], None]) -> None:

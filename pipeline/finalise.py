@@ -47,9 +47,7 @@ def summarise(
     by_category: dict[str, Counter[str]] = {}
     for row in samples:
         by_category.setdefault(f"{row.dataset}/{row.category}", Counter())[row.status.value] += 1
-    licences = Counter(
-        (row.dataset, row.category, row.licence) for row in sources if row.status is SourceStatus.OK
-    )
+    licences = Counter((row.dataset, row.category, row.licence) for row in sources if row.status is SourceStatus.OK)
     return CorpusInfo(
         schema_version=SCHEMA_VERSION,
         name=recipe.name,

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from manifests import layout
 from manifests.config import Recipe
 from manifests.corpus import CorpusInfo
 from manifests.records import (
+    AnyCommit,
     BankRecord,
     CommitRecord,
     PlanRow,
@@ -45,7 +46,6 @@ from refine.passes import settle_process
 __all__ = ["Interrupted", "Outcome", "Prepared", "Progress", "SilentProgress", "generate", "prepare"]
 
 SpecT = TypeVar("SpecT", SourcesSpec, BankSpec, SampleSpec)
-RowT = TypeVar("RowT", SourceRecord, BankRecord, SampleRecord)
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the user asked)
@@ -105,12 +105,17 @@ class _Run:
     executor: Executor
     interruption: Interruption
     progress: Progress
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     made: int = 0
 
 
 def generate(
-    out: Path, recipe: Recipe, *, workers: int, progress: Progress | None = None, announce: Callable[[], None] | None = None
+    out: Path,
+    recipe: Recipe,
+    *,
+    workers: int,
+    progress: Progress | None = None,
+    announce: Callable[[], None] | None = None,
 ) -> Outcome:
     """Make a corpus, or go on with one.
 
@@ -137,9 +142,7 @@ def generate(
     return _with_run(out, recipe, workers, progress, announce, _generate)
 
 
-def prepare(
-    out: Path, recipe: Recipe, *, workers: int, progress: Progress | None = None
-) -> Prepared:
+def prepare(out: Path, recipe: Recipe, *, workers: int, progress: Progress | None = None) -> Prepared:
     """Take in the sources and write the plan; compute no sample."""
     return _with_run(out, recipe, workers, progress, None, _prepare)
 
@@ -187,10 +190,14 @@ def _sweep(run: _Run) -> None:
     """Remove all that no valid record names: what a killed run was writing."""
     keep_files: set[str] = set()
     keep_commits: set[str] = set()
-    for stage, row_type in (("sources", SourceRecord), ("bank", BankRecord), ("samples", SampleRecord)):
-        for record in read_valid_commits(run.out, stage, row_type, run.recipe):
-            keep_files.update(file.path for file in record.files)
-            keep_commits.add(layout.commit_name(record.stage, record.key, record.shard))
+    kept: list[AnyCommit] = [
+        *read_valid_commits(run.out, "sources", SourceRecord, run.recipe),
+        *read_valid_commits(run.out, "bank", BankRecord, run.recipe),
+        *read_valid_commits(run.out, "samples", SampleRecord, run.recipe),
+    ]
+    for record in kept:
+        keep_files.update(file.path for file in record.files)
+        keep_commits.add(layout.commit_name(record.stage, record.key, record.shard))
     removed = sweep(run.out, keep_files, keep_commits)
     if removed:
         run.progress.note(f"swept {removed} unfinished files of an earlier run")
@@ -251,7 +258,8 @@ def _make_samples(run: _Run, prepared: Prepared) -> list[SampleRecord]:
     run.progress.stage("samples", len(prepared.plan), len(rows))
     for _, result in _run_missing(run, store_samples, [s for s in specs if (s.key, s.shard) not in names]):
         rows.extend(result.record.rows)
-        run.seconds.update(result.seconds)
+        for name, spent in result.seconds.items():
+            run.seconds[name] += spent
         run.made += len(result.record.rows)
         run.progress.advance(
             len(result.record.rows), sum(row.status is not SampleStatus.OK for row in result.record.rows)

@@ -16,7 +16,7 @@ from manifests.config import ForegroundMode, Recipe, config_sha256
 from manifests.errors import SourceError
 from manifests.hashing import canonical_json, code_version, sha256_bytes
 from manifests.layout import DATA
-from manifests.records import CommitRecord, SourceRecord, SourceStatus
+from manifests.records import CommitRecord, FileRecord, SourceRecord, SourceStatus
 from pipeline.foreground import Foreground, estimate_foreground
 from pipeline.inspection import InspectedCategory
 from pipeline.planning import shard_rows
@@ -85,6 +85,10 @@ def scan_category(recipe: Recipe, category: Category, *, limit: int | None = Non
 
     Parameters
     ----------
+    recipe : Recipe
+        Size, fit and foreground settings.
+    category : Category
+        Where the files are.
     limit : int, optional
         Read at most this many files, evenly spread over the list: for a quick look.
 
@@ -152,7 +156,7 @@ def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
             ),
             zstd_level=spec.recipe.store.zstd_level,
         )
-    files = []
+    files: list[FileRecord] = []
     for shard, start in enumerate(range(0, len(scan.images), per_shard)):
         block = {name: values[start : start + per_shard] for name, values in arrays.items()}
         files.extend(write_shard(spec.out, DATA, spec.key, block, shard=shard))

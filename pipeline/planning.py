@@ -1,8 +1,9 @@
 """The plan: one row for every sample, before anything is computed.
 
 Totals are exact: samples are shared over categories and mechanisms by the largest remainder. Sources are used in
-turn, so that a shard reads neighbouring ones; a shard draws from a few trajectories, read once. Sources and trajectories fall into the same number of groups, and a sample joins only a
-source and a trajectory of one group, so that a split by group shares neither.
+turn, so that a shard reads neighbouring ones; a shard draws from a few trajectories, read once. Sources and
+trajectories fall into the same number of groups, and a sample joins only a source and a trajectory of one group, so
+that a split by group shares neither.
 
 References
 ----------
@@ -103,14 +104,15 @@ def shard_rows(recipe: Recipe, channels: int) -> int:
 
 def trace_outline(foreground: NDArray[np.bool_]) -> Outline:
     """Border of a foreground, the picture's own border included, thinned to at most 256 points."""
-    border = foreground & ~ndimage.binary_erosion(foreground, structure=np.ones((3, 3)), border_value=0)
-    points = np.argwhere(border)
-    points = points[np.linspace(0, len(points) - 1, min(len(points), _OUTLINE_POINTS)).astype(np.int64)]
+    border = foreground & ~ndimage.binary_erosion(foreground, structure=np.ones((3, 3), dtype=bool), border_value=0)
+    found = np.argwhere(border)
+    points = found[np.linspace(0, len(found) - 1, min(len(found), _OUTLINE_POINTS)).astype(np.int64)]
     soft = ndimage.gaussian_filter(foreground.astype(np.float32), 4.0, mode="constant")
-    gradient = np.stack(np.gradient(soft), axis=-1)[points[:, 0], points[:, 1]].astype(np.float64)
+    down, right = np.gradient(soft)
+    gradient = np.stack([down, right], axis=-1)[points[:, 0], points[:, 1]].astype(np.float64)
     norm = np.linalg.norm(gradient, axis=1, keepdims=True)
     inward = np.where(norm > 1e-9, gradient / np.maximum(norm, 1e-9), np.array([1.0, 0.0]))
-    return Outline(points=points + 0.5, inward=inward)
+    return Outline(points=points.astype(np.float64) + 0.5, inward=inward)
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ def draw_placement(
     ----------
     rng : numpy.random.Generator
         The sample's stream.
+    config : PlacementConfig
+        Ranges of extent and width.
     foreground : (S, S) bool
         Where the part is.
     outline : Outline
@@ -190,6 +194,8 @@ def make_plan(recipe: Recipe, categories: Sequence[CategorySources], channels: d
 
     Parameters
     ----------
+    recipe : Recipe
+        Count, mechanisms, placement, groups.
     categories : sequence of CategorySources
         Each with at least one source.
     channels : dict
@@ -199,7 +205,9 @@ def make_plan(recipe: Recipe, categories: Sequence[CategorySources], channels: d
     rows: list[PlanRow] = []
     entering = _entering_trajectories(recipe)
     for category, count in zip(categories, allocate(recipe.count, weights), strict=True):
-        rows.extend(_plan_category(recipe, category, count, len(rows), shard_rows(recipe, channels[category.key]), entering))
+        rows.extend(
+            _plan_category(recipe, category, count, len(rows), shard_rows(recipe, channels[category.key]), entering)
+        )
     return rows
 
 

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import zarr
@@ -31,7 +30,7 @@ from manifests.corpus import read_array
 from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, fsync_path, write_atomic
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import canonical_json, code_version, sha256_file
-from manifests.records import SCHEMA_VERSION, BankRecord, CommitRecord, FileRecord, SampleRecord, SourceRecord
+from manifests.records import SCHEMA_VERSION, AnyCommit, CommitRecord, FileRecord, RowT, parse_commit
 
 __all__ = [
     "ArraySpec",
@@ -50,7 +49,6 @@ __all__ = [
     "write_shard",
 ]
 
-RowT = TypeVar("RowT", SourceRecord, BankRecord, SampleRecord)
 read_rows = read_array
 
 
@@ -90,6 +88,10 @@ def create_array(out: Path, root: str, key: str, spec: ArraySpec, *, zstd_level:
         ``"data"`` or ``"bank"``.
     key : str
         Group below it: ``<dataset>/<category>`` or the mechanism.
+    spec : ArraySpec
+        Shape, type, shards and attributes.
+    zstd_level : int
+        Compression level.
     """
     with output_errors(out):
         _create_groups(out, root, key)
@@ -137,6 +139,8 @@ def write_shard(
 
     Parameters
     ----------
+    out, root, key
+        As for `create_array`, which must have laid out the arrays.
     arrays : mapping of str to array
         By name; rows of this shard, at most as many as a shard holds.
     shard : int
@@ -169,9 +173,7 @@ def write_shard(
     return tuple(records)
 
 
-def commit(
-    out: Path, record: CommitRecord[SourceRecord] | CommitRecord[BankRecord] | CommitRecord[SampleRecord]
-) -> None:
+def commit(out: Path, record: AnyCommit) -> None:
     """Say, last of all, that a shard is whole."""
     with output_errors(out):
         folder = out / layout.COMMITS
@@ -181,11 +183,11 @@ def commit(
 
 def read_valid_commits(out: Path, stage: str, row_type: type[RowT], recipe: Recipe) -> list[CommitRecord[RowT]]:
     """Records of a stage that can be trusted: of this config and code, with all files there in their size."""
-    found = []
+    found: list[CommitRecord[RowT]] = []
     sha256, version = config_sha256(recipe), code_version()
     for path in sorted((out / layout.COMMITS).glob(f"{stage}--*.json")):
         try:
-            record = CommitRecord[row_type].model_validate_json(path.read_bytes())  # type: ignore[valid-type]  # a type chosen at run time
+            record = parse_commit(path.read_bytes(), row_type)
         except (ValidationError, OSError):
             continue
         same = record.config_sha256 == sha256 and record.code_version == version
@@ -274,7 +276,9 @@ def read_identity(out: Path) -> Identity:
     try:
         return Identity.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise CorpusError(f"{out}: not a corpus (no {layout.CONFIG} in it); give the folder that generate wrote") from None
+        raise CorpusError(
+            f"{out}: not a corpus (no {layout.CONFIG} in it); give the folder that generate wrote"
+        ) from None
     except (OSError, ValidationError) as error:
         raise CorpusError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
 

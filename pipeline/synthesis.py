@@ -8,10 +8,11 @@ fails keeps its place in the shard as an unchanged normal with an empty mask and
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,10 +139,10 @@ def create_sample_arrays(out: Path, recipe: Recipe, key: str, *, count: int, cha
 
 def store_samples(spec: SampleSpec) -> ShardResult:
     """Make one shard and write it; the record last."""
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     made = list(make_samples(spec, seconds))
     start = time.perf_counter()
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "image": np.stack([sample.image for sample in made]),
         "mask": np.stack([sample.mask for sample in made]).astype(np.uint8) * MASK_VALUE,
         "opening": np.stack([sample.opening for sample in made]),
@@ -162,7 +163,7 @@ def store_samples(spec: SampleSpec) -> ShardResult:
     return ShardResult(record=record, seconds=dict(seconds))
 
 
-def make_samples(spec: SampleSpec, seconds: Counter[str]) -> Iterator[MadeSample]:
+def make_samples(spec: SampleSpec, seconds: defaultdict[str, float]) -> Iterator[MadeSample]:
     """Make the samples of a shard, in order; adds to ``seconds`` by stage."""
     bank: dict[int, StoredTrajectory] = {}
     for first in range(0, len(spec.rows), _ROWS_AT_ONCE):
@@ -198,7 +199,7 @@ def _read_by_row(spec: SampleSpec, name: str, wanted: Iterable[int]) -> dict[int
     """Rows of an array by number; neighbours are read at once."""
     numbers = np.array(sorted(wanted))
     runs = np.split(numbers, np.nonzero(np.diff(numbers) > 1)[0] + 1)
-    found = {}
+    found: dict[int, NDArray[np.uint8]] = {}
     for run in runs:
         block = read_rows(spec.out, DATA, spec.key, name, int(run[0]), int(run[-1]) + 1)
         found.update(zip(run.tolist(), block, strict=True))
@@ -206,7 +207,7 @@ def _read_by_row(spec: SampleSpec, name: str, wanted: Iterable[int]) -> dict[int
 
 
 def _attempt(
-    recipe: Recipe, pending: Sequence[_Ingredients], attempt: int, seconds: Counter[str]
+    recipe: Recipe, pending: Sequence[_Ingredients], attempt: int, seconds: defaultdict[str, float]
 ) -> Iterator[_Result]:
     """One draw for each sample: place, refine, judge; windows of one size together."""
     start = time.perf_counter()
@@ -265,7 +266,7 @@ def _drawn_again(recipe: Recipe, ingredients: _Ingredients, rng: np.random.Gener
     return draw_placement(rng, recipe.placement, ingredients.foreground, outline, from_edge=from_edge)
 
 
-def _refine(recipe: Recipe, batch: Sequence[_Placed], seconds: Counter[str]) -> Iterator[_Result]:
+def _refine(recipe: Recipe, batch: Sequence[_Placed], seconds: defaultdict[str, float]) -> Iterator[_Result]:
     """Refine a batch of windows of one size and judge each."""
     look = np.array([placed.look for placed in batch], dtype=np.float32)
     parts = [placed.ingredients.foreground[placed.window.slices] for placed in batch]
@@ -282,7 +283,8 @@ def _refine(recipe: Recipe, batch: Sequence[_Placed], seconds: Counter[str]) -> 
         glint=look[:, 3],
     )
     refined = refine_cracks(inputs, npcf=recipe.npcf, label=recipe.label)
-    seconds.update(refined.seconds)
+    for name, spent in refined.seconds.items():
+        seconds[name] += spent
     for k, placed in enumerate(batch):
         residual = float(refined.residual[k])
         is_open = bool(((placed.fields.distance < 0) & parts[k]).any())

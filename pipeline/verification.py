@@ -28,6 +28,7 @@ from manifests.corpus import CorpusInfo
 from manifests.errors import CorpusError
 from manifests.hashing import sha256_bytes, sha256_file
 from manifests.records import (
+    AnyCommit,
     BankRecord,
     CommitRecord,
     PlanRow,
@@ -40,12 +41,11 @@ from pipeline.store import Identity, read_identity, read_rows, shard_files
 
 __all__ = ["Problem", "VerificationReport", "verify_corpus"]
 
-_ROW_TYPES: dict[str, type[SourceRecord] | type[BankRecord] | type[SampleRecord]] = {
-    "sources": SourceRecord,
-    "bank": BankRecord,
-    "samples": SampleRecord,
+_PARSERS: dict[str, Callable[[bytes], AnyCommit]] = {
+    "sources": CommitRecord[SourceRecord].model_validate_json,
+    "bank": CommitRecord[BankRecord].model_validate_json,
+    "samples": CommitRecord[SampleRecord].model_validate_json,
 }
-AnyCommit = CommitRecord[SourceRecord] | CommitRecord[BankRecord] | CommitRecord[SampleRecord]
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,11 @@ def _read_commits(out: Path, identity: Identity, problems: list[Problem]) -> Ite
     folder = out / layout.COMMITS
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         where = f"{layout.COMMITS}/{path.name}"
-        row_type = _ROW_TYPES.get(path.name.split("--")[0])
-        if row_type is None or path.suffix != ".json":
+        if path.name.split("--")[0] not in _PARSERS or path.suffix != ".json":
             problems.append(Problem(where, "is not a commit record; remove it, or run generate again to sweep it"))
             continue
         try:
-            commit: AnyCommit = CommitRecord[row_type].model_validate_json(path.read_bytes())  # type: ignore[valid-type]  # chosen at run time
+            commit = _PARSERS[path.name.split("--")[0]](path.read_bytes())
         except (ValidationError, OSError) as error:
             problems.append(Problem(where, f"cannot be read as a commit record ({str(error).splitlines()[0]})"))
             continue
@@ -212,7 +211,7 @@ def _sample_problems(
     visible = change >= label.visible_threshold
     if (visible & ~inside).any():
         yield f"{int((visible & ~inside).sum())} px changed visibly outside the mask"
-    if (inside & ~ndimage.binary_dilation(visible, structure=np.ones((3, 3)))).any():
+    if (inside & ~ndimage.binary_dilation(visible, structure=np.ones((3, 3), dtype=bool))).any():
         yield "the mask labels pixels with no visible change within one pixel"
     if (inside & ~foreground).any():
         yield f"{int((inside & ~foreground).sum())} px of the mask lie off the part"

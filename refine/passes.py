@@ -31,7 +31,8 @@ _KEEP_BYTES = 1 << 29
 @dataclass(frozen=True)
 class OpticsArrays:
     """`refine.photograph.Optics` as arrays: ``light`` (B, 2), ``directional`` (B,), ``blur_px`` (B,),
-    ``brightest`` (B, C), all float32."""
+    ``brightest`` (B, C), all float32.
+    """
 
     light: NDArray[np.float32]
     directional: NDArray[np.float32]
@@ -70,7 +71,8 @@ class CrackInputs:
 @dataclass(frozen=True)
 class RefinedBatch:
     """Finished windows: ``image`` (B, W, W, C) uint8, ``mask`` (B, W, W) bool, and per sample (B,) the mean change
-    in the mask in grey levels, npcF's relative residual and its iterations; ``seconds`` by pass."""
+    in the mask in grey levels, npcF's relative residual and its iterations; ``seconds`` by pass.
+    """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
@@ -108,9 +110,7 @@ def measure_optics(images: NDArray[np.uint8], foreground: NDArray[np.bool_]) -> 
     )
 
 
-def refine_cracks(
-    inputs: CrackInputs, *, npcf: NpcfConfig, label: LabelConfig, device: str = "cpu"
-) -> RefinedBatch:
+def refine_cracks(inputs: CrackInputs, *, npcf: NpcfConfig, label: LabelConfig, device: str = "cpu") -> RefinedBatch:
     """Run the passes on a batch.
 
     Parameters

@@ -81,7 +81,7 @@ def estimate_optics(image: Tensor, foreground: Tensor) -> Optics:
 
 def _brightness_slope(grey: Tensor, foreground: Tensor) -> Tensor:
     """Least-squares slope (B, 2) of log brightness over the part, per side of the picture."""
-    batch, height, width = grey.shape
+    height, width = grey.shape[1:]
     weight = foreground.to(grey.dtype)
     total = weight.sum(dim=(1, 2)).clamp_min(1.0)
     y = torch.linspace(-0.5, 0.5, height, dtype=grey.dtype, device=grey.device)[None, :, None]

@@ -52,7 +52,8 @@ class CrackBatch:
 @dataclass(frozen=True)
 class CrackLook:
     """Appearance of each crack, tensors (B,): depth / width, slope of the lips, optical density of debris,
-    and the glint of the lips as a share of the brightest light on the part."""
+    and the glint of the lips as a share of the brightest light on the part.
+    """
 
     depth_to_width: Tensor
     lip_slope: Tensor
@@ -68,9 +69,7 @@ class Rendering:
     coverage: Tensor
 
 
-def render_crack(
-    source: Tensor, crack: CrackBatch, look: CrackLook, optics: Optics, foreground: Tensor
-) -> Rendering:
+def render_crack(source: Tensor, crack: CrackBatch, look: CrackLook, optics: Optics, foreground: Tensor) -> Rendering:
     """Draw cracks into photographs.
 
     Parameters
@@ -136,4 +135,3 @@ def _glint(crack: CrackBatch, look: CrackLook, facing: Tensor, directional: Tens
     line = torch.exp(-((crack.distance - 0.4) ** 2) / 0.5) * (crack.opening / 2.0).clamp(0, 1)
     broken = (0.6 + 0.6 * crack.grain).clamp(0, 1.5)
     return look.glint[:, None, None] * directional[:, None, None] * line * broken * facing.clamp_min(0)
-
