@@ -133,13 +133,22 @@ class FractureConfig(_Frozen):
     grid: int = Field(128, ge=32, le=512, description="cells a side of the simulated square")
     length_ratio: float = Field(2.0, ge=1.5, le=8, description="regularisation length l / h")
     residual_stiffness: float = Field(1e-4, gt=0, le=1e-2, description="share of stiffness left in a crack")
-    toughness_sigma: Range = Field((0.35, 0.70), description="spread s of ln Gc between trajectories")
+    toughness_sigma: Range = Field((0.2, 0.65), description="spread s of ln Gc between trajectories")
     correlation_cells: PositiveRange = Field(
         (1.2, 4.0), description="correlation length of the fine part of ln Gc, in h"
     )
     notch_fraction: ShareRange = Field((0.06, 0.16), description="length of the starting flaw / width of the domain")
     edge_share: float = Field(0.5, ge=0, le=1, description="share of flaws that start at the edge of the domain")
     snapshots: int = Field(20, ge=4, le=64, description="states kept along one trajectory")
+
+    @model_validator(mode="after")
+    def _grid_coarsens(self) -> Self:
+        odd = self.grid
+        while odd % 2 == 0 and odd > 4:
+            odd //= 2
+        if odd > 7:
+            raise ValueError(f"grid must be a power of two times at most 7, such as 64, 96 or 128, got {self.grid}")
+        return self
 
 
 class BankConfig(_Frozen):
@@ -170,8 +179,8 @@ class RenderConfig(_Frozen):
 
     depth_to_width: PositiveRange = Field((1.5, 6.0), description="depth of a crack / its width: sets its darkness")
     lip_height: Range = Field((0.0, 0.35), description="raised and rounded lips: slope of the relief at the edge")
-    roughness: Range = Field((0.05, 0.25), description="ragged lips: standard deviation of the edge / half width")
-    debris: Range = Field((0.0, 0.3), description="dirt left along the crack: optical density")
+    roughness: Range = Field((0.03, 0.2), description="ragged lips: standard deviation of the edge / half width")
+    debris: Range = Field((0.0, 0.2), description="dirt left along the crack: optical density")
     glint: Range = Field((0.0, 0.35), description="light thrown back by a lip / brightest light on the part")
 
 

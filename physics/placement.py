@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _TILE = 512
-_WIGGLE_CELLS = 0.35  # standard deviation of the path's wiggle, in grid spacings of the simulation
+_WIGGLE_CELLS = 0.25  # standard deviation of the path's wiggle, in grid spacings of the simulation
 _LARGEST_WIGGLE_PX = 4.0  # of a cell: beyond, the wiggle would show the tile and not the path
 _LONGEST_WAVE_PX = 24.0
 _WINDOW_SIDES = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072)
@@ -93,10 +93,10 @@ class CrackFields:
 
 @lru_cache(maxsize=4)
 def roughness_tile(seed: int) -> NDArray[np.float32]:
-    """Periodic noise (3, 512, 512), variance 1, amplitude spectrum k^-1.2 with waves of at most 24 pixels."""
+    """Periodic noise (3, 512, 512), variance 1, amplitude spectrum k^-1.6 with waves of at most 24 pixels."""
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(99,))))
     low = 2 * np.pi / _LONGEST_WAVE_PX
-    layers = [power_law_field((_TILE, _TILE), rng, exponent=1.2, low=low) for _ in range(3)]
+    layers = [power_law_field((_TILE, _TILE), rng, exponent=1.6, low=low) for _ in range(3)]
     tile = np.stack(layers).astype(np.float32)
     tile.setflags(write=False)
     return tile

@@ -256,6 +256,7 @@ def _make_samples(run: _Run, prepared: Prepared) -> list[SampleRecord]:
     names = {(c.key, c.shard) for c in kept}
     rows = [row for record in kept for row in record.rows]
     run.progress.stage("samples", len(prepared.plan), len(rows))
+    start = time.perf_counter()
     for _, result in _run_missing(run, store_samples, [s for s in specs if (s.key, s.shard) not in names]):
         rows.extend(result.record.rows)
         for name, spent in result.seconds.items():
@@ -264,6 +265,7 @@ def _make_samples(run: _Run, prepared: Prepared) -> list[SampleRecord]:
         run.progress.advance(
             len(result.record.rows), sum(row.status is not SampleStatus.OK for row in result.record.rows)
         )
+    run.seconds["samples_wall"] += time.perf_counter() - start
     return rows
 
 

@@ -1,0 +1,99 @@
+"""Images per second of the main job, stage by stage, on one and on two workers, interleaved.
+
+Run with::
+
+    python benchmarks/throughput.py --source mvtec:PATH --count 1024 --rounds 3
+    python benchmarks/throughput.py                       # embedded sources
+
+Each round makes the corpus once with each number of workers, in turn, in a fresh folder; medians are printed. Stage
+figures are images over the seconds that all workers together spent in a stage, so they are per worker. The first,
+uncounted run fills Numba's cache. For a yardstick taken in the same run, the finished pictures are encoded as PNG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from manifests import Corpus
+from manifests.config import Recipe, parse_source
+from pipeline.generate import generate
+
+SAMPLE_STAGES = ("read", "physics", "render", "npcf", "label", "finish", "write")
+
+
+def run_once(recipe: Recipe, workers: int) -> tuple[dict[str, float], float]:
+    """Make the corpus; seconds by stage and PNG images per second of the same pictures."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "corpus"
+        generate(out, recipe, workers=workers)
+        entry = json.loads((out / "log" / "runs.jsonl").read_text().splitlines()[-1])
+        seconds = {**entry["stage_s"], "wall": entry["wall_s"]}
+        return seconds, png_rate(Corpus(out))
+
+
+def png_rate(corpus: Corpus) -> float:
+    """Images per second of PNG encoding (Pillow, default level), one core."""
+    pictures = [corpus[k].image for k in range(min(64, len(corpus)))]
+    start = time.perf_counter()
+    for picture in pictures:
+        Image.fromarray(picture.squeeze()).save(io.BytesIO(), format="PNG")
+    return len(pictures) / (time.perf_counter() - start)
+
+
+def measure(recipe: Recipe, *, rounds: int, workers: tuple[int, ...]) -> dict[int, dict[str, float]]:
+    """Median seconds by stage for each number of workers, and the median PNG rate as ``png``."""
+    run_once(recipe.model_copy(update={"count": 16}), 1)
+    runs: dict[int, list[dict[str, float]]] = {number: [] for number in workers}
+    for _ in range(rounds):
+        for number in workers:
+            seconds, png = run_once(recipe, number)
+            runs[number].append({**seconds, "png": png})
+    return {
+        number: {name: statistics.median(run.get(name, 0.0) for run in made) for name in made[0]}
+        for number, made in runs.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", default="builtin")
+    parser.add_argument("--count", type=int, default=1024)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    recipe = Recipe(count=options.count, size=options.size, seed=7, sources=(parse_source(options.source),))
+    found = measure(recipe, rounds=options.rounds, workers=(1, 2))
+    table = Table(title=f"{options.source}, {options.count} samples at {options.size} px, median of {options.rounds}")
+    table.add_column("images/s of")
+    for number in found:
+        table.add_column(f"{number} worker(s)", justify="right")
+    for stage in SAMPLE_STAGES:
+        table.add_row(
+            f"{stage} (per worker)", *[f"{options.count / max(run[stage], 1e-9):,.0f}" for run in found.values()]
+        )
+    table.add_row(
+        "all sample stages (per worker)",
+        *[f"{options.count / sum(r[s] for s in SAMPLE_STAGES):.1f}" for r in found.values()],
+    )
+    table.add_row("samples, wall clock", *[f"{options.count / run['samples_wall']:.1f}" for run in found.values()])
+    table.add_row("whole job, wall clock", *[f"{options.count / run['wall']:.1f}" for run in found.values()])
+    table.add_row("PNG encoding of the results, one core", *[f"{run['png']:.0f}" for run in found.values()])
+    console = Console(width=110)
+    console.print(table)
+    for number, run in found.items():
+        whole = {name: round(run[name], 1) for name in ("sources", "plan", "bank", "samples_wall", "wall")}
+        console.print(f"{number} worker(s), seconds: {whole}")
+
+
+if __name__ == "__main__":
+    main()
