@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests import layout
 from manifests.errors import CorpusError
-from manifests.records import SampleRecord
+from manifests.records import FileRecord, SampleRecord
 from manifests.tables import from_table, read_table
 
 __all__ = [
@@ -94,6 +94,7 @@ class CorpusInfo(_Info):
     counts: CorpusCounts
     statistics: dict[str, Spread]
     licences: list[LicenceInfo]
+    files: list[FileRecord] = []  # every file of the corpus that no commit record names, this one left out
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,12 @@ from pipeline.generate import Prepared
 from pipeline.planning import bank_size
 from pipeline.store import read_rows
 from pipeline.synthesis import SampleSpec, create_sample_arrays, store_samples
+from refine.passes import settle_process
 
 __all__ = ["Estimate", "measure"]
 
-_SAMPLES = 32
+_CATEGORIES = 3
+_SAMPLES = 24  # of each of these categories
 _TRAJECTORIES = 10
 
 
@@ -41,6 +43,7 @@ class Estimate:
 def measure(out: Path, recipe: Recipe, prepared: Prepared) -> Estimate:
     """Make a few samples of the plan beside the corpus, take the time, weigh them, and remove them."""
     plan = prepared.plan
+    settle_process(1)
     with tempfile.TemporaryDirectory(prefix="maphc2f-") as scratch:
         trial = Path(scratch)
         _copy_sources(out, trial)
@@ -50,7 +53,7 @@ def measure(out: Path, recipe: Recipe, prepared: Prepared) -> Estimate:
         store_trajectories(BankSpec(trial, recipe, 0, 0, min(_TRAJECTORIES, bank_size(recipe), PER_SHARD)))
         trajectory_s = (time.perf_counter() - start) / min(_TRAJECTORIES, bank_size(recipe))
         rows = _representative(plan, recipe)
-        _make(trial, recipe, rows[:2], prepared.sources)
+        _make(trial, recipe, rows, prepared.sources)  # compiles, and fills caches
         start = time.perf_counter()
         total = _make(trial, recipe, rows, prepared.sources)
         sample_s = (time.perf_counter() - start) / len(rows)
@@ -66,10 +69,18 @@ def measure(out: Path, recipe: Recipe, prepared: Prepared) -> Estimate:
 
 
 def _representative(plan: Sequence[PlanRow], recipe: Recipe) -> list[PlanRow]:
-    """Rows spread over the plan, brought onto the few trajectories that were made."""
-    chosen = [plan[k] for k in np.linspace(0, len(plan) - 1, min(_SAMPLES, len(plan))).astype(int)]
+    """First rows of a few categories, brought onto the few trajectories that were made."""
+    by_category: dict[str, list[PlanRow]] = {}
+    for row in plan:
+        by_category.setdefault(f"{row.dataset}/{row.category}", []).append(row)
+    keys = list(by_category)
+    chosen = {keys[k] for k in np.linspace(0, len(keys) - 1, min(_CATEGORIES, len(keys))).astype(int)}
     made = min(_TRAJECTORIES, bank_size(recipe), PER_SHARD)
-    return [row.model_copy(update={"trajectory": row.trajectory % made}) for row in chosen]
+    return [
+        row.model_copy(update={"trajectory": row.trajectory % made})
+        for key in sorted(chosen)
+        for row in by_category[key][:_SAMPLES]
+    ]
 
 
 def _make(trial: Path, recipe: Recipe, rows: Sequence[PlanRow], sources: Sequence[SourceRecord]) -> int:

@@ -1,4 +1,8 @@
-"""Last stage: manifest and corpus.json, built from the commit records alone, and written whole or not at all."""
+"""Last stage: manifest and corpus.json, built from the commit records alone, and written whole or not at all.
+
+corpus.json lists, with its sha256, every file that no commit record names; commit records list the rest. So all bytes of a
+corpus hang on this one file.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,20 @@ import numpy as np
 from manifests import layout
 from manifests.config import Recipe, config_sha256
 from manifests.corpus import CorpusCounts, CorpusInfo, LicenceInfo, Spread
-from manifests.hashing import canonical_json, code_version
-from manifests.records import SCHEMA_VERSION, BankRecord, SampleRecord, SampleStatus, SourceRecord, SourceStatus
+from manifests.hashing import canonical_json, code_version, sha256_file
+from manifests.records import (
+    SCHEMA_VERSION,
+    BankRecord,
+    FileRecord,
+    SampleRecord,
+    SampleStatus,
+    SourceRecord,
+    SourceStatus,
+)
 from manifests.tables import to_table, write_table
-from pipeline.store import write_atomic
+from pipeline.store import metadata_files, write_atomic
 
-__all__ = ["finalise"]
+__all__ = ["finalise", "summarise"]
 
 
 def finalise(
@@ -31,8 +43,18 @@ def finalise(
     ordered = sorted(samples, key=lambda row: row.index)
     write_table(out / layout.MANIFEST, to_table(ordered, SampleRecord))
     info = summarise(recipe, sources=sources, bank=bank, samples=ordered)
+    info = info.model_copy(update={"files": _unrecorded_files(out)})
     write_atomic(out / layout.CORPUS, canonical_json(info.model_dump(mode="json")) + b"\n")
     return info
+
+
+def _unrecorded_files(out: Path) -> list[FileRecord]:
+    tables = {layout.CONFIG, layout.INVENTORY, layout.PLAN, layout.MANIFEST}
+    commits = {f"{layout.COMMITS}/{path.name}" for path in (out / layout.COMMITS).iterdir()}
+    return [
+        FileRecord(path=name, bytes=(out / name).stat().st_size, sha256=sha256_file(out / name))
+        for name in sorted(tables | commits | metadata_files(out))
+    ]
 
 
 def summarise(

@@ -246,7 +246,7 @@ def open_output(out: Path, recipe: Recipe) -> None:
         present = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
         if (out / layout.CONFIG).is_file():
             _same_identity(out, recipe)
-        elif set(present) - {layout.LOG}:
+        elif [name for name in present if name != layout.LOG and not _is_unfinished_identity(name)]:
             raise OutputError(
                 f"{out}: holds something else ({', '.join(present[:3])}{', …' if len(present) > 3 else ''}); "
                 "give a new or empty folder"
@@ -262,6 +262,11 @@ def open_output(out: Path, recipe: Recipe) -> None:
             }
             write_atomic(out / layout.CONFIG, canonical_json(identity) + b"\n")
         (out / layout.COMMITS).mkdir(exist_ok=True)
+
+
+def _is_unfinished_identity(name: str) -> bool:
+    """What a run leaves that was killed while it wrote its very first file."""
+    return name.startswith(layout.CONFIG) and name.endswith(TEMPORARY_SUFFIX)
 
 
 def read_identity(out: Path) -> Identity:
@@ -336,16 +341,19 @@ def lock_output(out: Path) -> Iterator[None]:
         yield
 
 
+_MAKE_ROOM = "finished shards are safe: make room, then run the same command again"
+_WRITABLE = "give a folder that can be written to"
 _REFUSALS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "a file grew over the size limit",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission is denied",
-    errno.EPERM: "permission is denied",
-    errno.EIO: "the disk reports an error",
-    errno.ENOTDIR: "a part of the path is a file",
-    errno.ENAMETOOLONG: "the path is too long",
+    errno.ENOSPC: ("the disk is full", _MAKE_ROOM),
+    errno.EDQUOT: ("the disk quota is used up", _MAKE_ROOM),
+    errno.EFBIG: ("a file grew over the size limit", "finished shards are safe: raise the limit, see `ulimit -f`"),
+    errno.EROFS: ("the file system is read-only", _WRITABLE),
+    errno.EACCES: ("permission is denied", _WRITABLE),
+    errno.EPERM: ("permission is denied", _WRITABLE),
+    errno.EIO: ("the disk reports an error", "finished shards are safe: check the disk"),
+    errno.ENOTDIR: ("a part of the path is a file", "give another path"),
+    errno.ENOENT: ("the system finds no such file or folder", "give a path where files can be made"),
+    errno.ENAMETOOLONG: ("the path is too long", "give a shorter one"),
 }
 
 
@@ -361,12 +369,11 @@ def output_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = _REFUSALS.get(error.errno or 0)
-        if what is None:
+        refusal = _REFUSALS.get(error.errno or 0)
+        if refusal is None:
             raise
-        existing = next(p for p in (out, *out.absolute().parents) if p.exists())
-        free = shutil.disk_usage(existing).free
-        raise OutputError(
-            f"{error.filename or out}: {what} ({free / 1e6:,.0f} MB free); finished shards are safe: "
-            "make room or give write permission, then run the same command again"
-        ) from None
+        what, remedy = refusal
+        if remedy == _MAKE_ROOM:
+            existing = next(p for p in (out, *out.absolute().parents) if p.exists())
+            what += f" ({shutil.disk_usage(existing).free / 1e6:,.0f} MB free)"
+        raise OutputError(f"{error.filename or out}: cannot be written, {what}; {remedy}") from None
