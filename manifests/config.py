@@ -177,7 +177,7 @@ class PlacementConfig(_Frozen):
 class RenderConfig(_Frozen):
     """How fields become appearance."""
 
-    depth_to_width: PositiveRange = Field((1.5, 6.0), description="depth of a crack / its width: sets its darkness")
+    depth_to_width: PositiveRange = Field((2.0, 8.0), description="depth of a crack / its width: sets its darkness")
     lip_height: Range = Field((0.0, 0.35), description="raised and rounded lips: slope of the relief at the edge")
     roughness: Range = Field((0.03, 0.2), description="ragged lips: standard deviation of the edge / half width")
     debris: Range = Field((0.0, 0.2), description="dirt left along the crack: optical density")

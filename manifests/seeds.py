@@ -24,6 +24,7 @@ class Stage(IntEnum):
     PLAN = 2
     BANK = 3
     SAMPLE = 4
+    ROUGHNESS = 5
 
 
 def stream(seed: int, stage: Stage, *position: int) -> np.random.Generator:

@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.filters import apply_hysteresis_threshold
-from skimage.morphology import skeletonize
+from skimage.morphology import thin
 
 __all__ = ["CrackPath", "trace_ridge"]
 
@@ -59,7 +59,7 @@ def trace_ridge(damage: NDArray[np.floating], *, low: float, high: float, smooth
         Empty (no nodes) where nothing is broken.
     """
     region = apply_hysteresis_threshold(damage, low, high)
-    skeleton = np.asarray(skeletonize(region), dtype=bool)
+    skeleton = np.asarray(thin(region), dtype=bool)  # skeletonize eats away diagonal lines two corners wide
     corners = np.argwhere(skeleton)
     edges = _link(skeleton, corners)
     keep = _without_spurs(corners, edges)

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.seeds import Stage, stream
 from physics import _placement_kernels as kernels
 from physics.random_fields import power_law_field
 
@@ -94,7 +95,7 @@ class CrackFields:
 @lru_cache(maxsize=4)
 def roughness_tile(seed: int) -> NDArray[np.float32]:
     """Periodic noise (3, 512, 512), variance 1, amplitude spectrum k^-1.6 with waves of at most 24 pixels."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(99,))))
+    rng = stream(seed, Stage.ROUGHNESS)
     low = 2 * np.pi / _LONGEST_WAVE_PX
     layers = [power_law_field((_TILE, _TILE), rng, exponent=1.6, low=low) for _ in range(3)]
     tile = np.stack(layers).astype(np.float32)

@@ -18,7 +18,15 @@ from physics.fracture import MAX_SEGMENTS, Trajectory, simulate
 from pipeline.planning import bank_size
 from pipeline.store import ArraySpec, commit, create_array, read_rows, write_shard
 
-__all__ = ["BankSpec", "StoredTrajectory", "bank_specs", "create_bank", "load_trajectory", "store_trajectories"]
+__all__ = [
+    "MECHANISM",
+    "BankSpec",
+    "StoredTrajectory",
+    "bank_specs",
+    "create_bank",
+    "load_trajectory",
+    "store_trajectories",
+]
 
 MECHANISM = "fracture"
 PER_SHARD = 16

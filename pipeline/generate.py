@@ -34,12 +34,22 @@ from manifests.records import (
     SourceStatus,
 )
 from manifests.tables import to_table, write_table
-from pipeline.bank import BankSpec, bank_specs, create_bank, store_trajectories
+from pipeline.bank import MECHANISM, BankSpec, bank_specs, create_bank, store_trajectories
 from pipeline.executor import Executor, Interruption, make_executor
 from pipeline.finalise import finalise
 from pipeline.inventory import SourcesSpec, find_categories, store_sources
 from pipeline.planning import CategorySources, make_plan, shard_rows
-from pipeline.store import lock_output, open_output, output_errors, read_rows, read_valid_commits, sweep
+from pipeline.store import (
+    is_laid_out,
+    lock_output,
+    mark_unfinished,
+    open_output,
+    output_errors,
+    prune_arrays,
+    read_rows,
+    read_valid_commits,
+    sweep,
+)
 from pipeline.synthesis import SampleSpec, create_sample_arrays, store_samples
 from refine.passes import settle_process
 
@@ -182,31 +192,46 @@ def _generate(run: _Run) -> Outcome:
     bank = _fill_bank(run)
     samples = _make_samples(run, prepared)
     with output_errors(run.out):
+        _drop_stale(run, prepared)
         info = finalise(run.out, run.recipe, sources=prepared.sources, bank=bank, samples=samples)
     return Outcome(info=info, seconds=dict(run.seconds), made=run.made)
 
 
 def _sweep(run: _Run) -> None:
     """Remove all that no valid record names: what a killed run was writing."""
-    keep_files: set[str] = set()
-    keep_commits: set[str] = set()
     kept: list[AnyCommit] = [
         *read_valid_commits(run.out, "sources", SourceRecord, run.recipe),
         *read_valid_commits(run.out, "bank", BankRecord, run.recipe),
         *read_valid_commits(run.out, "samples", SampleRecord, run.recipe),
     ]
+    keep_files: set[str] = set()
+    keep_commits: set[str] = set()
     for record in kept:
         keep_files.update(file.path for file in record.files)
         keep_commits.add(layout.commit_name(record.stage, record.key, record.shard))
     removed = sweep(run.out, keep_files, keep_commits)
     if removed:
-        run.progress.note(f"swept {removed} unfinished files of an earlier run")
+        run.progress.note(f"swept {removed} files that belong to no finished shard")
+
+
+def _drop_stale(run: _Run, prepared: Prepared) -> None:
+    """Remove what this plan has no place for: photographs came or went since an earlier run."""
+    wanted = {layout.commit_name("sources", key, 0) for key in prepared.channels}
+    wanted |= {layout.commit_name("bank", MECHANISM, spec.shard) for spec in bank_specs(run.out, run.recipe)}
+    wanted |= {layout.commit_name("samples", f"{r.dataset}/{r.category}", r.shard) for r in prepared.plan}
+    stale = [path for path in (run.out / layout.COMMITS).iterdir() if path.name not in wanted]
+    if stale:
+        mark_unfinished(run.out)
+        for path in stale:
+            path.unlink()
+        _sweep(run)
+    prune_arrays(run.out)
 
 
 def _take_in(run: _Run) -> Prepared:
     specs = [SourcesSpec(run.out, run.recipe, category) for category in find_categories(run.recipe)]
     done = {c.key: c for c in read_valid_commits(run.out, "sources", SourceRecord, run.recipe)}
-    done = {s.key: done[s.key] for s in specs if s.key in done and done[s.key].inputs_sha256 == s.inputs_sha256}
+    done = {s.key: done[s.key] for s in specs if s.key in done and _still_holds(s, done[s.key])}
     run.progress.stage("sources", sum(len(s.category.files) for s in specs), sum(len(c.rows) for c in done.values()))
     start = time.perf_counter()
     for spec, record in _run_missing(run, store_sources, [s for s in specs if s.key not in done]):
@@ -223,6 +248,11 @@ def _take_in(run: _Run) -> Prepared:
     write_table(run.out / layout.PLAN, to_table(plan, PlanRow))
     run.seconds["plan"] += time.perf_counter() - start
     return Prepared(sources=tuple(rows), channels=channels, plan=tuple(plan))
+
+
+def _still_holds(spec: SourcesSpec, record: CommitRecord[SourceRecord]) -> bool:
+    laid_out = is_laid_out(spec.out, layout.DATA, spec.key, layout.SOURCE_ARRAYS)
+    return laid_out and record.inputs_sha256 == spec.inputs_sha256
 
 
 def _category_sources(run: _Run, spec: SourcesSpec, record: CommitRecord[SourceRecord]) -> CategorySources:
@@ -301,9 +331,12 @@ def _run_missing(
     Interrupted
         A stop was asked for before all of it was run.
     """
+    if specs:
+        mark_unfinished(run.out)
     finished = 0
     for pair in run.executor.run(function, specs, stop=lambda: run.interruption.requested):
         finished += 1
+        _append_log(run.out, "progress.jsonl", {"stage": type(pair[0]).__name__, "done": finished, "of": len(specs)})
         yield pair
     if finished < len(specs):
         raise Interrupted
@@ -311,8 +344,7 @@ def _run_missing(
 
 def _write_log(run: _Run, wall_s: float) -> None:
     """Timings and host facts of this run: one line of OUT/log/runs.jsonl."""
-    entry = {
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+    entry: dict[str, object] = {
         "host": platform.node(),
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -323,5 +355,11 @@ def _write_log(run: _Run, wall_s: float) -> None:
         "stage_s": {name: round(value, 3) for name, value in run.seconds.items()},
         "interrupted": run.interruption.requested,
     }
-    with output_errors(run.out), (run.out / layout.LOG / "runs.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(entry) + "\n")
+    _append_log(run.out, "runs.jsonl", entry)
+
+
+def _append_log(out: Path, name: str, entry: Mapping[str, object]) -> None:
+    """One more line, with the time, in a file of OUT/log."""
+    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **entry}
+    with output_errors(out), (out / layout.LOG / name).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")

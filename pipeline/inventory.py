@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,13 @@ class SourcesSpec:
 
     @property
     def inputs_sha256(self) -> str:
-        """Identity of what the stage reads: the list of files."""
-        return sha256_bytes(canonical_json([self.key, *self.category.files]))
+        """Identity of what the stage reads: files and masks by name and size, so that a mended one is noticed."""
+        root, masks = self.category.root, self.category.masks
+        read = [
+            [file, _bytes(root and root / file), _bytes(masks and masks / f"{PurePosixPath(file).stem}.png")]
+            for file in self.category.files
+        ]
+        return sha256_bytes(canonical_json([self.key, *read]))
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,14 @@ def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
     )
     commit(spec.out, record)
     return record
+
+
+def _bytes(path: Path | None) -> int:
+    """Size of a file; -1 if there is none."""
+    try:
+        return -1 if path is None else path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _foreground_mode(recipe: Recipe, category: Category) -> ForegroundMode:

@@ -13,10 +13,10 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import zarr
@@ -37,9 +37,13 @@ __all__ = [
     "Identity",
     "commit",
     "create_array",
+    "is_laid_out",
     "lock_output",
+    "mark_unfinished",
+    "metadata_files",
     "open_output",
     "output_errors",
+    "prune_arrays",
     "read_identity",
     "read_rows",
     "read_valid_commits",
@@ -215,21 +219,52 @@ def shard_files(out: Path) -> set[str]:
     return found
 
 
+def metadata_files(out: Path) -> set[str]:
+    """Every zarr.json, relative to ``out``."""
+    return {
+        path.relative_to(out).as_posix()
+        for root in (layout.DATA, layout.BANK)
+        for path in (out / root).rglob("zarr.json")
+    }
+
+
+def is_laid_out(out: Path, root: str, key: str, names: Sequence[str]) -> bool:
+    """Whether these arrays of a group, and all groups above them, have their metadata."""
+    group = PurePosixPath(root, key)
+    folders = [group, *group.parents[:-1], *(group / name for name in names)]
+    return all((out / folder / "zarr.json").is_file() for folder in folders)
+
+
 def sweep(out: Path, keep_files: set[str], keep_commits: set[str]) -> int:
     """Remove shard files, commit records and temporary files that are not to be kept; how many went.
 
     Touches data/, bank/, commits/ and temporary files at the top; never log/ nor anything else.
     """
-    removed = 0
     with output_errors(out):
         commits = {p.name for p in (out / layout.COMMITS).glob("*")} - keep_commits
         gone = [out / layout.COMMITS / name for name in sorted(commits)]
         gone += [out / path for path in sorted(shard_files(out) - keep_files)]
         gone += sorted(out.glob(f"*{TEMPORARY_SUFFIX}"))
+        if gone:
+            mark_unfinished(out)
         for path in gone:
             path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+    return len(gone)
+
+
+def prune_arrays(out: Path) -> None:
+    """Remove arrays and groups that hold no shard."""
+    live = {str(parent) for file in shard_files(out) for parent in PurePosixPath(file).parents}
+    for root in (layout.DATA, layout.BANK):
+        for folder in sorted(path for path in (out / root).rglob("*") if path.is_dir()):
+            if folder.is_dir() and folder.relative_to(out).as_posix() not in live:
+                shutil.rmtree(folder)
+
+
+def mark_unfinished(out: Path) -> None:
+    """Take away what says that the corpus is finished, before a shard of it is made anew."""
+    for name in (layout.CORPUS, layout.MANIFEST):
+        (out / name).unlink(missing_ok=True)
 
 
 def open_output(out: Path, recipe: Recipe) -> None:

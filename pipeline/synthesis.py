@@ -58,8 +58,9 @@ class SampleSpec:
 
     @property
     def inputs_sha256(self) -> str:
-        """Identity of what the shard is made from: its plan rows."""
-        return sha256_bytes(canonical_json([row.model_dump(mode="json") for row in self.rows]))
+        """Identity of what the shard is made from: its plan rows, and what is known of their sources."""
+        records = [*self.rows, *(self.sources[index] for index in sorted(self.sources))]
+        return sha256_bytes(canonical_json([record.model_dump(mode="json") for record in records]))
 
 
 @dataclass(frozen=True)

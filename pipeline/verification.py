@@ -2,18 +2,20 @@
 
 Checked, and each problem named with its file or sample:
 
+- config.json is whole; every file that corpus.json lists has the size and sha256 given there;
 - every commit record parses, belongs to this config, and its files have the recorded size and sha256;
-- every shard of the plan has a record, and no shard file lies about that no record names;
+- every shard of the plan has a record that was made from these plan rows and sources, and the bank is complete;
+- no file lies about that neither corpus.json nor a record names; log/ is left out;
 - every chunk decodes; the bytes of each image and mask hash to what the record says;
 - what the record says of a mask (area, bounding box) is so, and an accepted one keeps the configured area bounds;
 - against the stored source: no visible change outside the mask, every mask pixel within one pixel of a visible
   change, the mask on the foreground, failed samples equal to their source;
-- the manifest equals the records row for row, and corpus.json counts what the manifest holds.
+- inventory and manifest equal the records row for row, and corpus.json says what follows from the records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,18 +28,24 @@ from manifests import layout
 from manifests.config import LabelConfig, Recipe, config_sha256
 from manifests.corpus import CorpusInfo
 from manifests.errors import CorpusError
-from manifests.hashing import sha256_bytes, sha256_file
+from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
 from manifests.records import (
+    SCHEMA_VERSION,
     AnyCommit,
     BankRecord,
     CommitRecord,
+    FileRecord,
     PlanRow,
+    RowT,
     SampleRecord,
     SampleStatus,
     SourceRecord,
 )
 from manifests.tables import from_table, read_table
-from pipeline.store import Identity, read_identity, read_rows, shard_files
+from pipeline.finalise import summarise
+from pipeline.planning import bank_size
+from pipeline.store import Identity, metadata_files, read_identity, read_rows
+from pipeline.synthesis import SampleSpec
 
 __all__ = ["Problem", "VerificationReport", "verify_corpus"]
 
@@ -86,11 +94,17 @@ def verify_corpus(out: Path, *, advance: Callable[[int, int], None] | None = Non
         The folder is not a corpus at all.
     """
     identity = read_identity(out)
-    problems: list[Problem] = []
+    problems = list(_check_identity(out, identity))
+    if problems:  # nothing else can be judged by it
+        return VerificationReport(files=1, bytes=0, samples=0, problems=tuple(problems))
+    info = _read_info(out, problems)
+    listed = info.files if info else []
+    broken_tables = list(_check_files(out, layout.CORPUS, listed))
+    problems.extend(broken_tables)
     commits = list(_read_commits(out, identity, problems))
-    files = total_bytes = samples = 0
+    files, total_bytes, samples = len(listed), sum(file.bytes for file in listed), 0
     for done, commit in enumerate(commits):
-        broken = list(_check_files(out, commit))
+        broken = list(_check_files(out, _name(commit), commit.files))
         problems.extend(broken)
         files += len(commit.files)
         total_bytes += sum(file.bytes for file in commit.files)
@@ -101,9 +115,37 @@ def verify_corpus(out: Path, *, advance: Callable[[int, int], None] | None = Non
             problems.extend(_check_decodes(out, commit))
         if advance is not None:
             advance(done + 1, len(commits))
-    problems.extend(_check_strays(out, commits))
-    problems.extend(_check_tables(out, commits))
+    problems.extend(_check_strays(out, commits, info))
+    if not {problem.where for problem in broken_tables} & {layout.PLAN, layout.INVENTORY, layout.MANIFEST}:
+        problems.extend(_check_tables(out, identity, commits, info))
     return VerificationReport(files=files, bytes=total_bytes, samples=samples, problems=tuple(problems))
+
+
+def _check_identity(out: Path, identity: Identity) -> Iterator[Problem]:
+    stored = (out / layout.CONFIG).read_bytes()
+    whole = stored == canonical_json(identity.model_dump(mode="json")) + b"\n"
+    if not whole or identity.config_sha256 != config_sha256(identity.recipe):
+        yield Problem(layout.CONFIG, "was edited or is damaged: restore it from a copy")
+    elif identity.schema_version != SCHEMA_VERSION:
+        yield Problem(layout.CONFIG, f"has schema version {identity.schema_version}, expected {SCHEMA_VERSION}")
+
+
+def _read_info(out: Path, problems: list[Problem]) -> CorpusInfo | None:
+    try:
+        return CorpusInfo.model_validate_json((out / layout.CORPUS).read_bytes())
+    except FileNotFoundError:
+        problems.append(Problem(layout.CORPUS, "is missing: the corpus is not finished; run generate again"))
+    except (OSError, ValidationError) as error:
+        problems.append(Problem(layout.CORPUS, f"cannot be read ({_first_line(error)}); run generate again"))
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _name(commit: AnyCommit) -> str:
+    return f"{layout.COMMITS}/{layout.commit_name(commit.stage, commit.key, commit.shard)}"
 
 
 def _read_commits(out: Path, identity: Identity, problems: list[Problem]) -> Iterator[AnyCommit]:
@@ -116,7 +158,11 @@ def _read_commits(out: Path, identity: Identity, problems: list[Problem]) -> Ite
         try:
             commit = _PARSERS[path.name.split("--")[0]](path.read_bytes())
         except (ValidationError, OSError) as error:
-            problems.append(Problem(where, f"cannot be read as a commit record ({str(error).splitlines()[0]})"))
+            problems.append(
+                Problem(
+                    where, f"cannot be read as a commit record ({_first_line(error)}); remove it and run generate again"
+                )
+            )
             continue
         if layout.commit_name(commit.stage, commit.key, commit.shard) != path.name:
             problems.append(Problem(where, f"holds the record of {commit.stage} {commit.key} shard {commit.shard}"))
@@ -127,19 +173,24 @@ def _read_commits(out: Path, identity: Identity, problems: list[Problem]) -> Ite
         yield commit
 
 
-def _check_files(out: Path, commit: AnyCommit) -> Iterator[Problem]:
-    for file in commit.files:
+def _check_files(out: Path, list_name: str, files: Iterable[FileRecord]) -> Iterator[Problem]:
+    """Files as listed, by size and hash."""
+    for file in files:
         try:
             path = layout.safe_join(out, file.path)
         except ValueError as error:
-            yield Problem(layout.commit_name(commit.stage, commit.key, commit.shard), str(error))
+            yield Problem(list_name, str(error))
             continue
         if not path.is_file():
-            yield Problem(file.path, "is missing")
+            yield Problem(file.path, f"is missing, {list_name} lists it; run generate again")
         elif path.stat().st_size != file.bytes:
-            yield Problem(file.path, f"has {path.stat().st_size} bytes, the record says {file.bytes}")
+            size = path.stat().st_size
+            yield Problem(file.path, f"has {size} bytes, {list_name} says {file.bytes}; run generate again")
         elif sha256_file(path) != file.sha256:
-            yield Problem(file.path, "has other content than the record says (sha256 differs)")
+            yield Problem(
+                file.path,
+                f"has other content than {list_name} says (sha256 differs); remove it and run generate again",
+            )
 
 
 def _check_decodes(out: Path, commit: AnyCommit) -> Iterator[Problem]:
@@ -161,6 +212,9 @@ def _check_decodes(out: Path, commit: AnyCommit) -> Iterator[Problem]:
 def _check_shard(out: Path, recipe: Recipe, commit: AnyCommit) -> Iterator[Problem]:
     """All samples of a shard, arrays against record and invariants."""
     rows = [row for row in commit.rows if isinstance(row, SampleRecord)]
+    if not rows or [row.row for row in rows] != list(range(rows[0].row, rows[0].row + len(rows))):
+        yield Problem(_name(commit), "its rows do not follow one another; remove it and run generate again")
+        return
     start, stop = rows[0].row, rows[-1].row + 1
     try:
         image, mask, opening, _ = (
@@ -226,29 +280,99 @@ def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return found[0][0].start, found[0][1].start, found[0][0].stop, found[0][1].stop
 
 
-def _check_strays(out: Path, commits: Sequence[AnyCommit]) -> Iterator[Problem]:
-    named = {file.path for commit in commits for file in commit.files}
-    for path in sorted(shard_files(out) - named):
-        yield Problem(path, "belongs to no commit record; run generate again to sweep it")
+def _check_strays(out: Path, commits: Sequence[AnyCommit], info: CorpusInfo | None) -> Iterator[Problem]:
+    named = {file.path for commit in commits for file in commit.files} | {layout.CONFIG, layout.CORPUS}
+    if info is None:
+        named |= {layout.INVENTORY, layout.PLAN, layout.MANIFEST} | metadata_files(out)
+    else:
+        named |= {file.path for file in info.files}
+    for path in sorted(path for path in out.rglob("*") if not path.is_dir()):
+        name = path.relative_to(out).as_posix()
+        if name.split("/")[0] in {layout.LOG, layout.COMMITS} and info is None:
+            continue
+        if name.split("/")[0] != layout.LOG and name not in named:
+            yield Problem(name, "is no part of this corpus: no record names it; remove it")
 
 
-def _check_tables(out: Path, commits: Sequence[AnyCommit]) -> Iterator[Problem]:
-    rows = sorted(
-        (row for commit in commits for row in commit.rows if isinstance(row, SampleRecord)), key=lambda row: row.index
-    )
+def _check_tables(
+    out: Path, identity: Identity, commits: Sequence[AnyCommit], info: CorpusInfo | None
+) -> Iterator[Problem]:
     try:
+        inventory = from_table(read_table(out / layout.INVENTORY), SourceRecord)
         plan = from_table(read_table(out / layout.PLAN), PlanRow)
         manifest = from_table(read_table(out / layout.MANIFEST), SampleRecord)
-        info = CorpusInfo.model_validate_json((out / layout.CORPUS).read_bytes())
-    except (OSError, ValueError, CorpusError) as error:
-        yield Problem(str(out), f"is not finished or damaged ({str(error).splitlines()[0]})")
+    except CorpusError as error:
+        yield Problem(str(out), f"is not finished or damaged ({_first_line(error)})")
         return
-    missing = {row.id for row in plan} - {row.id for row in rows}
+    sources = [row for commit in commits for row in commit.rows if isinstance(row, SourceRecord)]
+    bank = [row for commit in commits for row in commit.rows if isinstance(row, BankRecord)]
+    samples = [row for commit in commits for row in commit.rows if isinstance(row, SampleRecord)]
+    yield from _check_rows(layout.INVENTORY, inventory, sources, key=lambda row: (row.dataset, row.category, row.path))
+    yield from _check_rows(layout.MANIFEST, manifest, samples, key=lambda row: row.index)
+    if sorted(row.trajectory for row in bank) != list(range(bank_size(identity.recipe))):
+        yield Problem(
+            layout.BANK, f"its records hold {len(bank)} trajectories, not 0 to {bank_size(identity.recipe) - 1}"
+        )
+    yield from _check_plan(out, identity, commits, plan, inventory)
+    if info is not None:
+        yield from _check_info(identity, info, inventory, bank, manifest)
+
+
+def _check_rows(
+    name: str, table: Sequence[RowT], records: Sequence[RowT], *, key: Callable[[RowT], object]
+) -> Iterator[Problem]:
+    of_table, of_records = ({key(row): row for row in rows} for rows in (table, records))
+    differing = [k for k in of_table.keys() | of_records.keys() if of_table.get(k) != of_records.get(k)]
+    if differing or len(table) != len(records):
+        number = max(len(differing), abs(len(table) - len(records)))
+        yield Problem(name, f"{number} rows differ from the commit records; run generate again")
+
+
+def _check_plan(
+    out: Path,
+    identity: Identity,
+    commits: Sequence[AnyCommit],
+    plan: Sequence[PlanRow],
+    inventory: Sequence[SourceRecord],
+) -> Iterator[Problem]:
+    """Each shard of the plan has a record, made from these rows and sources."""
+    planned: dict[tuple[str, int], list[PlanRow]] = {}
+    for row in plan:
+        planned.setdefault((f"{row.dataset}/{row.category}", row.shard), []).append(row)
+    made = {(commit.key, commit.shard): commit for commit in commits if commit.stage == "samples"}
+    missing = sorted(planned.keys() - made.keys())
     if missing:
-        yield Problem(layout.PLAN, f"{len(missing)} planned samples have no commit record (first: {min(missing)})")
-    if manifest != rows:
-        differing = sum(a != b for a, b in zip(manifest, rows, strict=False)) + abs(len(manifest) - len(rows))
-        yield Problem(layout.MANIFEST, f"{differing} rows differ from the commit records; run generate again")
-    counts = {status: sum(row.status == status for row in manifest) for status in {row.status for row in manifest}}
-    if info.counts.total != len(manifest) or {k: v for k, v in info.counts.by_status.items() if v} != counts:
-        yield Problem(layout.CORPUS, "its counts differ from the manifest; run generate again")
+        number = sum(len(planned[shard]) for shard in missing)
+        first = layout.commit_name("samples", *missing[0])
+        yield Problem(
+            layout.PLAN, f"{number} planned samples have no commit record (first: {first}); run generate again"
+        )
+    for shard in sorted(made.keys() - planned.keys()):
+        yield Problem(_name(made[shard]), "is not in the plan; remove it and run generate again")
+    known = {(f"{row.dataset}/{row.category}", row.index): row for row in inventory}
+    for shard in sorted(planned.keys() & made.keys()):
+        rows, commit = planned[shard], made[shard]
+        sources = {row.source: known[shard[0], row.source] for row in rows if (shard[0], row.source) in known}
+        same = SampleSpec(out, identity.recipe, tuple(rows), sources).inputs_sha256 == commit.inputs_sha256
+        ids = [row.id for row in commit.rows if isinstance(row, SampleRecord)]
+        # another version may have hashed other inputs
+        if (identity.code_version == code_version() and not same) or ids != [row.id for row in rows]:
+            what = f"was made from other rows than {layout.PLAN} and {layout.INVENTORY} hold"
+            yield Problem(_name(commit), f"{what}; remove it and run generate again")
+
+
+def _check_info(
+    identity: Identity,
+    info: CorpusInfo,
+    sources: Sequence[SourceRecord],
+    bank: Sequence[BankRecord],
+    samples: Sequence[SampleRecord],
+) -> Iterator[Problem]:
+    """corpus.json says what the records say."""
+    made = summarise(identity.recipe, sources=sources, bank=bank, samples=samples)
+    expected = made.model_copy(update={"files": info.files, "code_version": identity.code_version})
+    if identity.code_version != code_version():  # another version may have other statistics
+        expected = expected.model_copy(update={"statistics": info.statistics})
+    wrong = [name for name in type(info).model_fields if getattr(info, name) != getattr(expected, name)]
+    if wrong:
+        yield Problem(layout.CORPUS, f"{', '.join(wrong)}: not what the commit records say; run generate again")

@@ -4,8 +4,8 @@ For every channel, with source s, rendering c, support Omega and conductivity ka
 
     div(kappa grad u) - lambda (u - c) = div(kappa g)   in Omega,      u = s   outside,
 
-where the guidance g is, link by link, the stronger of the source's gradient (as far as the material is still there)
-and the rendering's. A crack conducts no light across itself: kappa drops in the opening. Outside Omega the result
+where the guidance g is, link by link and for all channels alike, the stronger of the source's gradient (as far as the
+material is still there) and the rendering's. A crack conducts no light across itself: kappa drops in the opening. Outside Omega the result
 is the source, bit for bit. The border of the picture is insulated.
 
 Solved for the correction e = u - c by conjugate gradients with Jacobi's preconditioner on the unknowns of Omega
@@ -124,12 +124,15 @@ def _assemble(
     inside &= active[..., None]
     material = 1 - pixels.coverage
     kappa = link_conductivity(pixels.coverage, crack_conductivity)
-    link = 0.5 * (kappa[here][..., None] + kappa[around]) * inside
+    # two half links in a row (the harmonic mean): an opening one pixel wide cuts as well as a wide one
+    link = 2 / (1 / kappa[here][..., None] + 1 / kappa[around]) * inside
     shown = torch.minimum(material[here][..., None], material[around])[..., None]
     source, drawn = pixels.source[around], pixels.rendering[around]
     step_source = (source - pixels.source[here][:, :, None]) * shown
     step_drawn = drawn - pixels.rendering[here][:, :, None]
-    guidance = torch.where(step_source.abs() > step_drawn.abs(), step_source, step_drawn)
+    # all channels of a link follow the same picture: chosen one by one they would shift the hue
+    stronger = (step_source**2).sum(dim=-1, keepdim=True) > (step_drawn**2).sum(dim=-1, keepdim=True)
+    guidance = torch.where(stronger, step_source, step_drawn)
     slot = slots.reshape(-1)[around]
     # a neighbour outside the support is known: there the correction is source - rendering
     known = torch.where((slot == count)[..., None], source - drawn, 0.0)

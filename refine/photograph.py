@@ -24,6 +24,7 @@ from torch.nn import functional
 __all__ = ["Optics", "estimate_optics", "gaussian_blur"]
 
 _REBLUR_PX = 1.0
+_STENCIL_PX2 = 1 / 3  # variance of the box, two pixels wide, over which a central difference averages the gradient
 _SHARPEST_PX = 0.45  # the box of one pixel, as a Gaussian, is already 0.29 wide
 _SOFTEST_PX = 1.6
 _EDGE_SHARE = 0.01  # this share of steepest pixels counts as edges
@@ -109,8 +110,8 @@ def _edge_width(grey: Tensor, foreground: Tensor) -> Tensor:
     count = max(8, int(_EDGE_SHARE * grey.shape[1] * grey.shape[2]))
     top, where = steep.flatten(1).topk(count, dim=1)
     ratio = (top / soft.flatten(1).gather(1, where).clamp_min(1e-6)).median(dim=1).values
-    width = _REBLUR_PX / (ratio * ratio - 1).clamp_min(1e-3).sqrt()
-    return width.clamp(_SHARPEST_PX, _SOFTEST_PX)
+    seen = _REBLUR_PX**2 / (ratio * ratio - 1).clamp_min(1e-3)  # of the point spread and the stencil together
+    return (seen - _STENCIL_PX2).clamp_min(0).sqrt().clamp(_SHARPEST_PX, _SOFTEST_PX)
 
 
 def _gradient_magnitude(field: Tensor) -> Tensor:

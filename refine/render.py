@@ -4,7 +4,8 @@ A picture value v stands for the radiance v^2.2, so a radiance factor f becomes 
 crack multiplies the photograph by a map of such factors:
 
 - occlusion: from the floor of a slot of width w and depth D the share F = 1 / sqrt(1 + (2 D / w)^2) of the sky is seen;
-  the wall that faces the light returns some of it;
+  the rest of its view is the slot itself, so with albedo a it glows with F / (1 - a (1 - F)) of the surface's radiance,
+  which is why a crack in brown material is brown and not grey; the wall that faces the light returns some more;
 - coverage: the part of a pixel that the slot takes up, exact for a straight strip, so that a hairline thinner than a
   pixel is faint and not thin;
 - lips: raised or rounded edges tilt the surface, brighter towards the light, darker away from it;
@@ -16,6 +17,7 @@ The map is blurred by the photograph's own point spread, so that the defect has 
 References
 ----------
 Modest, "Radiative Heat Transfer", view factors of an infinite slot.
+Langer, "When shadows become interreflections", Int. J. Computer Vision 34 (1999), for colour in cavities.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from refine.photograph import Optics, gaussian_blur
 __all__ = ["CrackBatch", "CrackLook", "Rendering", "render_crack"]
 
 _GAMMA = 2.2
-_LIT_WALL = 0.9  # extra radiance factor on the half of the slot whose wall faces the light
+_LIGHT_ALBEDO = 0.7  # of the lightest material in a picture
+_LIT_WALL = 0.6  # extra radiance factor on the half of the slot whose wall faces the light
 _LIP_PX = 1.3  # how far the relief of a lip reaches, plus a share of the width
 _LIP_SHARE = 0.35
 _DEBRIS_PX = 1.5
@@ -83,14 +86,16 @@ def render_crack(source: Tensor, crack: CrackBatch, look: CrackLook, optics: Opt
     """
     coverage = _strip_coverage(crack.distance, crack.opening) * foreground
     facing = _facing(crack.distance, optics.light)
-    inside = _slot_radiance(look.depth_to_width, facing, optics.directional)
-    outside = _lip_radiance(crack, look, facing, optics.directional) * _debris_radiance(crack, look)
-    radiance = outside + coverage * (inside - outside)
-    radiance = torch.where(foreground, radiance, torch.ones_like(radiance))
-    factor = gaussian_blur(radiance.clamp_min(1e-4) ** (1 / _GAMMA), optics.blur_px)
+    inside = _slot_radiance(look.depth_to_width, facing, optics.directional, _albedo(source, optics.brightest))
+    outside = (_lip_radiance(crack, look, facing, optics.directional) * _debris_radiance(crack, look))[:, None]
+    radiance = outside + coverage[:, None] * (inside - outside)
+    radiance = torch.where(foreground[:, None], radiance, torch.ones_like(radiance))
+    factor = _blur_channels(radiance.clamp_min(1e-4) ** (1 / _GAMMA), optics.blur_px)
     glint = gaussian_blur(_glint(crack, look, facing, optics.directional) * foreground, optics.blur_px)
     light = glint[:, None] * optics.brightest[:, :, None, None]
-    return Rendering(image=(source * factor[:, None] + light).clamp(0, 1), coverage=coverage)
+    drawn = (source * factor + light).clamp(0, 1)
+    # the blur reaches past the part's outline
+    return Rendering(image=torch.where(foreground[:, None], drawn, source), coverage=coverage)
 
 
 def _strip_coverage(distance: Tensor, opening: Tensor) -> Tensor:
@@ -109,10 +114,24 @@ def _facing(distance: Tensor, light: Tensor) -> Tensor:
     return (gy * light[:, 0, None, None] + gx * light[:, 1, None, None]) / norm
 
 
-def _slot_radiance(depth_to_width: Tensor, facing: Tensor, directional: Tensor) -> Tensor:
+def _slot_radiance(depth_to_width: Tensor, facing: Tensor, directional: Tensor, albedo: Tensor) -> Tensor:
+    """Radiance of the slot / radiance of the surface, (B, C, H, W)."""
     sky = (1 + (2 * depth_to_width) ** 2).rsqrt()[:, None, None]
     # the wall on the side away from the light is the one that looks into it
-    return sky * (1 + _LIT_WALL * directional[:, None, None] * (-facing).clamp_min(0))
+    lit = sky * (1 + _LIT_WALL * directional[:, None, None] * (-facing).clamp_min(0))
+    return lit[:, None] / (1 - albedo * (1 - sky[:, None]))
+
+
+def _albedo(source: Tensor, brightest: Tensor) -> Tensor:
+    """Share of light that the material throws back, (B, C, H, W): the brightest of the part counts as light matter."""
+    return _LIGHT_ALBEDO * (source / brightest[:, :, None, None].clamp_min(1e-3)).clamp(0, 1) ** _GAMMA
+
+
+def _blur_channels(field: Tensor, sigma_px: Tensor) -> Tensor:
+    """Blur (B, C, H, W) with one width for all channels of a picture."""
+    batch, channels, height, width = field.shape
+    flat = gaussian_blur(field.reshape(-1, height, width), sigma_px.repeat_interleave(channels))
+    return flat.reshape(batch, channels, height, width)
 
 
 def _lip_radiance(crack: CrackBatch, look: CrackLook, facing: Tensor, directional: Tensor) -> Tensor:
