@@ -6,24 +6,43 @@ Exit codes: 0 done, 1 found wrong, 2 bad input, 130 interrupted.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol, cast
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 import manifests
+from manifests import layout
 from manifests.config import Recipe, load_recipe, parse_source
 from manifests.corpus import Corpus, CorpusInfo
 from manifests.errors import MaphError, OutputError
 from manifests.records import SampleStatus, SourceStatus
 from pipeline.console import ConsoleProgress, bytes_text, duration_text
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 __all__ = ["app", "main"]
+
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+
+
+class _Usage(Protocol):
+    """What is known of a wrong command line."""
+
+    ctx: typer.Context | None
+
+    def format_message(self) -> str: ...
+
+
+# click's own class, under whatever name this release of typer keeps it
+_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 app = typer.Typer(
     name="maphc2f",
@@ -96,18 +115,14 @@ def generate(
     workers: WorkersOption = 1,
 ) -> None:
     """Make a corpus, or go on with one that was interrupted."""
-    from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where they are needed
-
     recipe = _recipe(config, source, count, size, seed)
+    from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where and when they are needed
+
     with ConsoleProgress(console) as progress:
         try:
             outcome = job.generate(out, recipe, workers=workers, progress=progress, announce=progress.announce_stop)
-        except (job.Interrupted, KeyboardInterrupt):
-            progress.stop()
-            errors.print(
-                f"[yellow]stopped[/yellow]: finished shards in {out} are kept; the same command goes on from there"
-            )
-            raise typer.Exit(130) from None
+        except job.Interrupted:
+            raise KeyboardInterrupt from None
     _print_summary(outcome.info)
     console.print(f"[green]done[/green]: {out}; check it with [cyan]maphc2f verify {out}[/cyan]")
 
@@ -123,15 +138,15 @@ def plan(
     workers: WorkersOption = 1,
 ) -> None:
     """Write the plan, show it, and estimate time and disk from a few samples made for the purpose."""
+    recipe = _recipe(config, source, count, size, seed)
     from pipeline import estimate
     from pipeline import generate as job
 
-    recipe = _recipe(config, source, count, size, seed)
     with ConsoleProgress(console) as progress:
         try:
             prepared = job.prepare(out, recipe, workers=workers, progress=progress)
-        except (job.Interrupted, KeyboardInterrupt):
-            raise typer.Exit(130) from None
+        except job.Interrupted:
+            raise KeyboardInterrupt from None
     table = Table(
         title=f"plan of {recipe.name}: {len(prepared.plan):,} samples at {recipe.size} px", title_justify="left"
     )
@@ -155,6 +170,7 @@ def plan(
 @app.command(epilog="Example: [cyan]maphc2f verify out[/cyan]   Exit code 1 if anything is wrong.")
 def verify(out: Out) -> None:
     """Check a corpus from its files up, and say exactly what is wrong."""
+    _must_be_corpus(out)
     from pipeline.verification import verify_corpus
 
     with ConsoleProgress(console) as progress:
@@ -171,6 +187,7 @@ def verify(out: Out) -> None:
 @app.command(epilog="Example: [cyan]maphc2f info out --json | jq .counts[/cyan]")
 def info(out: Out, as_json: Annotated[bool, typer.Option("--json", help="Print corpus.json.")] = False) -> None:
     """Say what a corpus holds."""
+    _must_be_corpus(out)
     corpus = Corpus(out)
     if as_json:
         sys.stdout.write(json.dumps(corpus.info.model_dump(mode="json"), indent=2) + "\n")
@@ -189,10 +206,11 @@ def inspect(
     size: SizeOption = None,
 ) -> None:
     """Draw what was found of a source: thumbnails with the part's outline, and files that cannot be used."""
+    _must_be_picture(picture)
+    recipe = _recipe(config, source, None, size, None)
     from pipeline.inspection import draw_inspection
     from pipeline.inventory import find_categories, inspect_category
 
-    recipe = _recipe(config, source, None, size, None)
     with ConsoleProgress(console) as progress:
         categories = find_categories(recipe)
         advance = progress.count("inspecting", "categories")
@@ -216,6 +234,8 @@ def sheet(
     count: Annotated[int, typer.Option("--count", metavar="N", min=1, max=1000, help="How many samples.")] = 24,
 ) -> None:
     """Draw samples side by side: source, image, mask and fields."""
+    _must_be_corpus(out)
+    _must_be_picture(picture)
     from pipeline.contact_sheet import choose_evenly, draw_sheet
 
     corpus = Corpus(out)
@@ -234,15 +254,25 @@ def schema() -> None:
     sys.stdout.write(json.dumps(Recipe.model_json_schema(), indent=2) + "\n")
 
 
-def _save(picture: Path, image: object) -> None:
-    from PIL import Image
+def _must_be_corpus(out: Path) -> None:
+    """Tell a wrong path (bad input) from a corpus that is damaged or not finished (found wrong)."""
+    if not out.exists():
+        raise OutputError(f"{out}: does not exist; give the folder that generate wrote")
+    if not any((out / name).exists() for name in layout.TOP_LEVEL - {layout.DATA, layout.LOG}):
+        raise OutputError(f"{out}: is not a corpus; give the folder that generate wrote")
 
+
+def _must_be_picture(picture: Path) -> None:
+    if picture.suffix.lower() not in _PICTURE_SUFFIXES or picture.is_dir():
+        raise OutputError(
+            f"{picture}: expected a picture's name that ends in {', '.join(_PICTURE_SUFFIXES)}, "
+            f"got {'a folder' if picture.is_dir() else repr(picture.name)}"
+        )
+
+
+def _save(picture: Path, image: Image) -> None:
     from pipeline.store import output_errors
 
-    if not isinstance(image, Image.Image):
-        raise TypeError(f"expected a picture, got {type(image).__name__}")
-    if picture.suffix.lower() not in Image.registered_extensions():
-        raise OutputError(f"{picture}: expected a picture's name such as sheet.png, got suffix {picture.suffix!r}")
     with output_errors(picture):
         picture.parent.mkdir(parents=True, exist_ok=True)
         image.save(picture)
@@ -274,19 +304,36 @@ def _print_summary(found: CorpusInfo) -> None:
 
 
 def main() -> None:
-    """Entry point: errors raised on purpose become one line and their exit code."""
+    """Entry point: what the user gave wrong, and what is found wrong, becomes one line and its exit code."""
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False, prog_name="maphc2f")
+    except _UsageError as error:
+        code = _explain_usage(cast("_Usage", error))
     except MaphError as error:
-        errors.print(f"[bold red]error[/bold red]: {_escaped(str(error))}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        errors.print("[yellow]stopped[/yellow]")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        _complain(str(error))
+        code = error.exit_code
+    except KeyboardInterrupt:  # typer makes most of them 130
+        code = 130
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    if code == 130:
+        errors.print("[yellow]stopped[/yellow]: what is finished is kept; the same command goes on from there")
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def _escaped(text: str) -> str:
-    return " ".join(text.replace("[", r"\[").split())
+def _explain_usage(error: _Usage) -> int:
+    message = error.format_message().rstrip(".")
+    if message:  # none: there were no arguments at all, and help has been shown
+        command = error.ctx.command_path if error.ctx else "maphc2f"
+        _complain(f"{message}; see `{command} --help`")
+    return 2
+
+
+def _complain(text: str) -> None:
+    errors.print("[bold red]error[/bold red]: ", end="")
+    errors.print(" ".join(text.split()), markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -62,7 +62,8 @@ class ConsoleProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end_stage()
+        if kind is None:
+            self._end_stage()
         self.stop()
 
     def stop(self) -> None:

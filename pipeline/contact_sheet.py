@@ -85,7 +85,10 @@ def _draw_sample(sheet: Image.Image, sample: Sample, corner: tuple[int, int]) ->
         sheet.paste(thumb, (x, y))
         x += _THUMB + _GAP
     record = sample.record
-    peaks = ", ".join(f"{name} max {float(np.max(f.values)):.2g} {f.unit}" for name, f in sample.fields.items())
+    peaks = ", ".join(
+        f"{name} up to {float(np.max(f.values)):.2g}{'' if f.unit == '1' else ' ' + f.unit}"
+        for name, f in sample.fields.items()
+    )
     caption = (
         f"{record.category}  {record.mechanism}  {record.id}  area {100 * record.area_fraction:.2f} %  "
         f"severity {record.severity:.2f}  {peaks}"

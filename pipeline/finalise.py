@@ -1,7 +1,7 @@
 """Last stage: manifest and corpus.json, built from the commit records alone, and written whole or not at all.
 
-corpus.json lists, with its sha256, every file that no commit record names; commit records list the rest. So all bytes of a
-corpus hang on this one file.
+corpus.json lists, with its sha256, every file that no commit record names; commit records list the rest. So all bytes
+of a corpus hang on this one file.
 """
 
 from __future__ import annotations

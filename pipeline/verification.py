@@ -132,12 +132,17 @@ def _check_identity(out: Path, identity: Identity) -> Iterator[Problem]:
 
 def _read_info(out: Path, problems: list[Problem]) -> CorpusInfo | None:
     try:
-        return CorpusInfo.model_validate_json((out / layout.CORPUS).read_bytes())
+        stored = (out / layout.CORPUS).read_bytes()
+        info = CorpusInfo.model_validate_json(stored)
     except FileNotFoundError:
         problems.append(Problem(layout.CORPUS, "is missing: the corpus is not finished; run generate again"))
+        return None
     except (OSError, ValidationError) as error:
         problems.append(Problem(layout.CORPUS, f"cannot be read ({_first_line(error)}); run generate again"))
-    return None
+        return None
+    if stored != canonical_json(info.model_dump(mode="json")) + b"\n":
+        problems.append(Problem(layout.CORPUS, "is not in canonical form: it was edited; run generate again"))
+    return info
 
 
 def _first_line(error: Exception) -> str:
@@ -158,11 +163,8 @@ def _read_commits(out: Path, identity: Identity, problems: list[Problem]) -> Ite
         try:
             commit = _PARSERS[path.name.split("--")[0]](path.read_bytes())
         except (ValidationError, OSError) as error:
-            problems.append(
-                Problem(
-                    where, f"cannot be read as a commit record ({_first_line(error)}); remove it and run generate again"
-                )
-            )
+            what = f"cannot be read as a commit record ({_first_line(error)}); remove it and run generate again"
+            problems.append(Problem(where, what))
             continue
         if layout.commit_name(commit.stage, commit.key, commit.shard) != path.name:
             problems.append(Problem(where, f"holds the record of {commit.stage} {commit.key} shard {commit.shard}"))
@@ -310,9 +312,8 @@ def _check_tables(
     yield from _check_rows(layout.INVENTORY, inventory, sources, key=lambda row: (row.dataset, row.category, row.path))
     yield from _check_rows(layout.MANIFEST, manifest, samples, key=lambda row: row.index)
     if sorted(row.trajectory for row in bank) != list(range(bank_size(identity.recipe))):
-        yield Problem(
-            layout.BANK, f"its records hold {len(bank)} trajectories, not 0 to {bank_size(identity.recipe) - 1}"
-        )
+        last = bank_size(identity.recipe) - 1
+        yield Problem(layout.BANK, f"its records hold {len(bank)} trajectories, not 0 to {last}")
     yield from _check_plan(out, identity, commits, plan, inventory)
     if info is not None:
         yield from _check_info(identity, info, inventory, bank, manifest)

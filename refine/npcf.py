@@ -5,8 +5,8 @@ For every channel, with source s, rendering c, support Omega and conductivity ka
     div(kappa grad u) - lambda (u - c) = div(kappa g)   in Omega,      u = s   outside,
 
 where the guidance g is, link by link and for all channels alike, the stronger of the source's gradient (as far as the
-material is still there) and the rendering's. A crack conducts no light across itself: kappa drops in the opening. Outside Omega the result
-is the source, bit for bit. The border of the picture is insulated.
+material is still there) and the rendering's. A crack conducts no light across itself: kappa drops in the opening.
+Outside Omega the result is the source, bit for bit. The border of the picture is insulated.
 
 Solved for the correction e = u - c by conjugate gradients with Jacobi's preconditioner on the unknowns of Omega
 alone: the pixels of all supports of a batch are gathered into one padded list, so that cost follows the defect's

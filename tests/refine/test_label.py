@@ -1,0 +1,189 @@
+"""The label's two promises, on pictures of any content: no unlabelled change, no invisible label."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from refine.label import Labelled, label_change
+
+SQUARE = np.ones((3, 3), dtype=bool)
+THRESHOLD = 8
+
+
+def label(
+    source: NDArray[np.uint8],
+    refined: NDArray[np.float64],
+    support: NDArray[np.bool_],
+    device: torch.device,
+    *,
+    threshold: int = THRESHOLD,
+) -> Labelled:
+    """Label one picture (C, H, W); the batch of one is taken away again."""
+    found = label_change(
+        torch.from_numpy(source)[None].to(device),
+        torch.from_numpy(refined)[None].to(device),
+        torch.from_numpy(support)[None].to(device),
+        threshold=threshold,
+    )
+    return Labelled(found.image[0].cpu(), found.mask[0].cpu(), found.contrast[0].cpu())
+
+
+def visible(image: NDArray[np.uint8], source: NDArray[np.uint8], *, threshold: int = THRESHOLD) -> NDArray[np.bool_]:
+    return np.asarray(np.abs(image.astype(int) - source.astype(int)).max(axis=0) >= threshold)
+
+
+@st.composite
+def pictures(draw) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_], int]:
+    """Source, refined picture, support and threshold; changes of every size, from crumbs to the whole picture."""
+    channels, height, width = draw(st.sampled_from((1, 3))), draw(st.integers(1, 16)), draw(st.integers(1, 16))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = (channels, height, width)
+    source = draw(st.sampled_from((rng.integers(0, 256, shape), rng.choice([0, 255], shape), np.full(shape, 128))))
+    density = draw(st.sampled_from((0.02, 0.1, 0.3, 0.6, 1.0)))
+    strength = draw(st.sampled_from((10.0, 60.0, 400.0)))
+    change = strength * rng.standard_normal(shape) * (rng.random(shape[1:]) < density)
+    support = draw(hnp.arrays(bool, shape[1:]) | st.just(np.ones(shape[1:], dtype=bool)))
+    threshold = draw(st.sampled_from((1, 2, 8, 40, 128)))
+    return source.astype(np.uint8), (source + change) / 255, support, threshold
+
+
+@given(pictures())
+@settings(deadline=None, max_examples=150)
+def test_no_change_is_left_unlabelled(device, picture):
+    source, refined, support, threshold = picture
+    found = label(source, refined, support, device, threshold=threshold)
+    changed = visible(found.image.numpy(), source, threshold=threshold)
+    assert not np.any(changed & ~found.mask.numpy())
+
+
+@given(pictures())
+@settings(deadline=None, max_examples=150)
+def test_no_label_is_invisible(device, picture):
+    source, refined, support, threshold = picture
+    found = label(source, refined, support, device, threshold=threshold)
+    changed = visible(found.image.numpy(), source, threshold=threshold)
+    assert not np.any(found.mask.numpy() & ~ndimage.binary_dilation(changed, SQUARE))
+
+
+@given(pictures())
+@settings(deadline=None, max_examples=150)
+def test_outside_the_support_nothing_happens(device, picture):
+    source, refined, support, threshold = picture
+    found = label(source, refined, support, device, threshold=threshold)
+    assert_array_equal(found.image.numpy()[:, ~support], source[:, ~support])
+    assert not found.mask.numpy()[~support].any()
+
+
+@given(pictures())
+@settings(deadline=None, max_examples=150)
+def test_what_is_kept_is_the_refined_picture_to_the_nearest_grey_level(device, picture):
+    source, refined, support, threshold = picture
+    image = label(source, refined, support, device, threshold=threshold).image.numpy()
+    nearest = np.rint(np.clip(refined, 0, 1) * 255).astype(np.uint8)
+    put_back = (image == source).all(axis=0)
+    assert_array_equal(image[:, ~put_back], nearest[:, ~put_back])
+    # only crumbs go back: a pixel that was visibly changed, with at most two others about it
+    was = visible(nearest, source, threshold=threshold) & support
+    about = ndimage.convolve(was.astype(int), np.ones((5, 5), dtype=int), mode="constant")
+    assert_array_equal(found_back := put_back & was, was & (about < 4))
+    assert_array_equal(visible(image, source, threshold=threshold), was & ~found_back)
+
+
+def changed_at(*pixels: tuple[int, int], by: int = 60, side: int = 9) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """An even grey picture, and the same with some pixels brighter."""
+    source = np.full((1, side, side), 100, dtype=np.uint8)
+    refined = source.astype(np.float64)
+    for pixel in pixels:
+        refined[0][pixel] += by
+    return source, refined / 255
+
+
+EVERYWHERE = np.ones((9, 9), dtype=bool)
+
+
+@pytest.mark.parametrize("pixels", [[(4, 4)], [(4, 4), (5, 5)], [(0, 0), (0, 1), (1, 0)], [(8, 8), (6, 8), (8, 6)]])
+def test_crumbs_are_put_back(pixels, device):
+    source, refined = changed_at(*pixels)
+    found = label(source, refined, EVERYWHERE, device)
+    assert_array_equal(found.image.numpy(), source)
+    assert not found.mask.numpy().any()
+    assert float(found.contrast) == 0
+
+
+@pytest.mark.parametrize("pixels", [[(4, 4), (4, 5), (5, 4), (5, 5)], [(0, 0), (0, 1), (1, 0), (1, 1)]])
+def test_four_pixels_together_are_kept(pixels, device):
+    source, refined = changed_at(*pixels)
+    found = label(source, refined, EVERYWHERE, device)
+    assert_array_equal(np.argwhere(found.mask.numpy()), pixels)
+    assert_array_equal(found.image.numpy()[0], np.rint(refined[0] * 255))
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_change_along_the_border_is_labelled_up_to_the_border(turns, device):
+    source, refined = changed_at(*((0, x) for x in range(9)))
+    found = label(source, np.rot90(refined, turns, axes=(1, 2)).copy(), EVERYWHERE, device)
+    expected = np.zeros((9, 9), dtype=bool)
+    expected[0] = True
+    assert_array_equal(found.mask.numpy(), np.rot90(expected, turns))
+
+
+def test_pinholes_are_filled_and_nothing_grows(device):
+    ring = [(y, x) for y in (3, 4, 5) for x in (3, 4, 5) if (y, x) != (4, 4)]
+    found = label(*changed_at(*ring), EVERYWHERE, device)
+    assert_array_equal(np.argwhere(found.mask.numpy()), [(y, x) for y in (3, 4, 5) for x in (3, 4, 5)])
+
+
+def test_a_change_of_the_threshold_is_visible_and_one_below_is_not(device):
+    row = [(4, x) for x in range(1, 8)]
+    at, below = (label(*changed_at(*row, by=by), EVERYWHERE, device) for by in (THRESHOLD, THRESHOLD - 1))
+    assert int(at.mask.sum()) == len(row)
+    assert int(below.mask.sum()) == 0
+    assert float(at.contrast) == THRESHOLD
+    assert_array_equal(below.image.numpy()[0][4, 1:8], 100 + THRESHOLD - 1)  # kept, as it cannot be seen
+
+
+@pytest.mark.parametrize(("dark", "light"), [(0, 255), (255, 0)])
+def test_the_largest_change_there_is_does_not_wrap_around(dark, light, device):
+    source = np.full((3, 9, 9), dark, dtype=np.uint8)
+    found = label(source, np.full((3, 9, 9), light / 255), EVERYWHERE, device)
+    assert_array_equal(found.image.numpy(), light)
+    assert found.mask.numpy().all()
+    assert_allclose(float(found.contrast), 255)
+
+
+def test_values_out_of_range_are_clipped(device):
+    source = np.full((1, 9, 9), 100, dtype=np.uint8)
+    refined = np.where(np.arange(9) < 5, -0.7, 1.9) * np.ones((1, 9, 1))
+    found = label(source, refined, EVERYWHERE, device)
+    assert_array_equal(found.image.numpy()[0], np.where(np.arange(9) < 5, 0, 255) * np.ones((9, 1)))
+
+
+def test_a_change_of_one_channel_is_a_change(device):
+    source = np.full((3, 9, 9), 100, dtype=np.uint8)
+    refined = source / 255
+    refined[2, 2:7, 4] += 30 / 255
+    found = label(source, refined, EVERYWHERE, device)
+    assert_array_equal(np.argwhere(found.mask.numpy()), [(y, 4) for y in range(2, 7)])
+    assert_allclose(float(found.contrast), 30)
+
+
+def test_each_picture_of_a_batch_is_labelled_by_itself(rng, device):
+    source = rng.integers(0, 256, (5, 3, 12, 13), dtype=np.uint8)
+    refined = source / 255 + 0.2 * rng.standard_normal((5, 3, 12, 13)) * (rng.random((5, 1, 12, 13)) < 0.2)
+    support = rng.random((5, 12, 13)) < 0.8
+    together = label_change(
+        *(torch.from_numpy(a).to(device) for a in (source, refined, support)), threshold=THRESHOLD
+    )
+    for k in range(5):
+        alone = label(source[k], refined[k], support[k], device)
+        assert_array_equal(together.image[k].cpu().numpy(), alone.image.numpy())
+        assert_array_equal(together.mask[k].cpu().numpy(), alone.mask.numpy())
+        assert float(together.contrast[k]) == float(alone.contrast)
