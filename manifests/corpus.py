@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests import layout
 from manifests.errors import CorpusError
+from manifests.hashing import sha256_file
 from manifests.records import FileRecord, SampleRecord
 from manifests.tables import from_table, read_table
 
@@ -188,6 +189,7 @@ class Corpus(Sequence[Sample]):
     def __init__(self, path: str | Path, *, statuses: Sequence[str] | None = ("ok",)) -> None:
         self.path = Path(path)
         self.info = _read_info(self.path)
+        _check_manifest(self.path, self.info)
         self.table = read_table(self.path / layout.MANIFEST)
         if statuses is not None:
             self.table = self.table.filter(pc.is_in(self.table["status"], pa.array(list(statuses), pa.string())))
@@ -238,7 +240,8 @@ class Corpus(Sequence[Sample]):
         for record in from_table(self.table, SampleRecord):
             shards.setdefault((f"{record.dataset}/{record.category}", record.shard), []).append(record)
         for (key, _), records in shards.items():
-            start, stop = records[0].row, records[-1].row + 1
+            rows = [record.row for record in records]
+            start, stop = min(rows), max(rows) + 1  # a view may run backwards
             blocks = {n: read_array(self.path, layout.DATA, key, n, start, stop) for n in ("image", "mask")}
             samples = []
             for record in records:
@@ -262,9 +265,26 @@ def _read_info(path: Path) -> CorpusInfo:
         raise CorpusError(f"{path / layout.CORPUS}: cannot be read ({str(error).splitlines()[0]})") from None
 
 
-@lru_cache(maxsize=512)
+def _check_manifest(path: Path, info: CorpusInfo) -> None:
+    """Parquet has no checksum of its own: a flipped bit in it would be read as another value."""
+    for file in info.files:
+        manifest = path / file.path
+        if file.path == layout.MANIFEST and manifest.is_file() and sha256_file(manifest) != file.sha256:
+            raise CorpusError(f"{manifest}: is not the one that {layout.CORPUS} names; run `maphc2f verify`")
+
+
 def _open_array(root: str, group: str, key: str, name: str) -> Any:  # zarr.Array is generic over unexported types
     path = Path(root, group, key, name)
+    try:
+        stamp = (path / "zarr.json").stat()
+    except OSError as error:
+        raise CorpusError(f"{path}: the array cannot be opened ({error.strerror})") from None
+    return _open_array_as_of(path, stamp.st_ino, stamp.st_mtime_ns)
+
+
+@lru_cache(maxsize=512)
+def _open_array_as_of(path: Path, inode: int, changed_ns: int) -> Any:
+    """Opened once, and again when the corpus was made anew in the same place."""
     try:
         return zarr.open_array(path, mode="r")
     except (OSError, ValueError, KeyError) as error:
@@ -294,11 +314,16 @@ def read_array(root: Path, group: str, key: str, name: str, start: int, stop: in
     """
     array = _open_array(str(root), group, key, name)
     per_shard = array.shards[0]
-    for shard in range(start // per_shard, -(-stop // per_shard)):
-        path = layout.safe_join(root, layout.shard_file(group, key, name, shard, array.ndim))
-        if not path.is_file():  # zarr would give zeros for it
-            raise CorpusError(f"{path}: the shard is missing; run `maphc2f verify`")
+    shards = range(start // per_shard, -(-stop // per_shard))
+    files = [layout.safe_join(root, layout.shard_file(group, key, name, shard, array.ndim)) for shard in shards]
+    for path in files:
+        if not path.is_file() or not path.stat().st_size:  # zarr would give zeros for it
+            raise CorpusError(f"{path}: the shard is missing or empty; run `maphc2f verify`")
     try:
         return np.asarray(array[start:stop])
     except (OSError, ValueError, RuntimeError) as error:
-        raise CorpusError(f"{group}/{key}/{name} rows {start} to {stop}: cannot be decoded ({error})") from None
+        where = f"{files[0]}{' or a later shard' if len(files) > 1 else ''}"
+        raise CorpusError(
+            f"{where}: rows {start} to {stop - 1} of {key}/{name} cannot be decoded ({error}); "
+            "remove it and run generate again"
+        ) from None

@@ -82,5 +82,5 @@ def read_table(path: Path) -> pa.Table:
     """
     try:
         return pq.read_table(pa.BufferReader(path.read_bytes()))
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise CorpusError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run generate again") from None

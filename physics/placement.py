@@ -29,7 +29,7 @@ __all__ = [
 
 _TILE = 512
 _WIGGLE_CELLS = 0.25  # standard deviation of the path's wiggle, in grid spacings of the simulation
-_LARGEST_WIGGLE_PX = 4.0  # of a cell: beyond, the wiggle would show the tile and not the path
+_LARGEST_CELL_PX = 10.0  # beyond, the tile has no waves long enough for a cell
 _LONGEST_WAVE_PX = 24.0
 _WINDOW_SIDES = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072)
 
@@ -109,6 +109,7 @@ def crack_window(
     placement: Placement,
     *,
     size: int,
+    cell_px: float,
     width_px: float,
     reach_px: float,
 ) -> Window:
@@ -120,12 +121,17 @@ def crack_window(
     sides = [side for side in _WINDOW_SIDES if side < size] + [size]
     if not len(ends):
         return Window(0, 0, sides[0])
-    margin = reach_px + 0.5 * width_px + 4 * _WIGGLE_CELLS * _LARGEST_WIGGLE_PX
+    margin = reach_px + 0.5 * width_px + 4 * _wiggle_px(cell_px)
     low = np.clip(np.floor(ends.min(axis=0) - margin), 0, size).astype(int)
     high = np.clip(np.ceil(ends.max(axis=0) + margin), 0, size).astype(int)
     side = next(side for side in sides if side >= (high - low).max())
     corner = np.clip((low + high - side) // 2, 0, size - side)
     return Window(int(corner[0]), int(corner[1]), side)
+
+
+def _wiggle_px(cell_px: float) -> float:
+    """Standard deviation of the path's wiggle for a grid spacing of ``cell_px``."""
+    return _WIGGLE_CELLS * min(cell_px, _LARGEST_CELL_PX)
 
 
 def _on_picture(segments: NDArray[np.float32], placement: Placement) -> NDArray[np.float64]:
@@ -170,7 +176,7 @@ def place_crack(
     """
     ends = _on_picture(segments, placement) - np.array([window.y, window.x])
     noise = _window(tile, (tile_offset[0] + window.y, tile_offset[1] + window.x), window.side)
-    wiggle = np.float32(_WIGGLE_CELLS * min(cell_px, _LARGEST_WIGGLE_PX))
+    wiggle = np.float32(_wiggle_px(cell_px))
     distance = np.full((window.side, window.side), reach_px, dtype=np.float32)
     width = np.zeros((window.side, window.side), dtype=np.float32)
     kernels.draw_segments(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol, cast
 
 import typer
 from rich.console import Console
@@ -318,8 +319,16 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     if code == 130:
-        errors.print("[yellow]stopped[/yellow]: what is finished is kept; the same command goes on from there")
+        _stop()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop() -> NoReturn:
+    """Leave at once: an impatient third Ctrl-C must not cut the message or change the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    errors.print("[yellow]stopped[/yellow]: what is finished is kept; the same command goes on from there")
+    sys.stdout.flush()
+    os._exit(130)
 
 
 def _explain_usage(error: _Usage) -> int:

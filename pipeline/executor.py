@@ -108,13 +108,14 @@ class SerialExecutor:
 
 
 class _WarmWorker(WorkerPlugin):  # type: ignore[misc]  # Dask ships no types
-    """Makes a worker leave Ctrl-C to its parent, die with it, and load what tasks need once."""
+    """Makes a worker leave signals to its parent, die with it, and load what tasks need once."""
 
     def __init__(self, warm: Callable[[], None]) -> None:
         self._warm = warm
 
     def setup(self, worker: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or a batch system sends them to the whole group
+            signal.signal(number, signal.SIG_IGN)
         if sys.platform == "linux":
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         self._warm()
@@ -125,30 +126,30 @@ class DaskExecutor:
 
     def __init__(self, workers: int, *, warm: Callable[[], None]) -> None:
         self.workers = workers
+        self._settled = True
         self._stack = ExitStack()
         _quiet_dask()
         scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="maphc2f-"))
-        # children inherit an ignored SIGINT, so that a Ctrl-C while they start does not reach them either
-        handler = None
-        if threading.current_thread() is threading.main_thread():
-            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # children inherit the blocked SIGINT, so that a Ctrl-C while they start does not reach them; here it waits
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else port 8787, open to the network
                 memory_limit=0,
                 local_directory=scratch,
                 silence_logs=logging.CRITICAL,
                 env=_ONE_THREAD,
             )
+            self._cluster = cluster
             self._stack.callback(cluster.close)
             self._client = self._stack.enter_context(Client(cluster, set_as_default=False))
             self._client.register_plugin(_WarmWorker(warm))
         finally:
-            if handler is not None:
-                signal.signal(signal.SIGINT, handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
     def run(
         self, function: Callable[[SpecT], ResultT], specs: Iterable[SpecT], *, stop: Callable[[], bool]
@@ -169,6 +170,7 @@ class DaskExecutor:
                 under_way[future.key] = spec
                 pool.add(future)
 
+        self._settled = False
         top_up()
         while under_way:
             future = next(pool)
@@ -180,11 +182,17 @@ class DaskExecutor:
                 failure = _explained(error)
             del future
             top_up()
+        self._settled = True
         if failure is not None:
             raise failure
 
     def close(self) -> None:
-        """End all workers."""
+        """End all workers; at once if tasks are under way that nobody waits for any more."""
+        if not self._settled:
+            for nanny in self._cluster.workers.values():
+                nanny.auto_restart = False
+                if nanny.pid is not None:
+                    os.kill(nanny.pid, signal.SIGKILL)
         self._stack.close()
 
 

@@ -275,9 +275,9 @@ def open_output(out: Path, recipe: Recipe) -> None:
     OutputError
         OUT holds something else, another recipe's corpus, another code version's, or cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file; give a folder")
     with output_errors(out):
+        if out.exists() and not out.is_dir():
+            raise OutputError(f"{out}: is a file; give a folder")
         present = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
         if (out / layout.CONFIG).is_file():
             _same_identity(out, recipe)

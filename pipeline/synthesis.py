@@ -239,15 +239,22 @@ def _place(recipe: Recipe, ingredients: _Ingredients, attempt: int) -> _Placed:
     placement = drawn.on_picture(recipe.size)
     opening = trajectory.opening_at(row.snapshot)
     width_px, reach_px = drawn.width * recipe.size, float(recipe.npcf.support_px + _REACH_PX)
+    cell_px = placement.side / recipe.fracture.grid
     window = crack_window(
-        trajectory.segments, opening, placement, size=recipe.size, width_px=width_px, reach_px=reach_px
+        trajectory.segments,
+        opening,
+        placement,
+        size=recipe.size,
+        cell_px=cell_px,
+        width_px=width_px,
+        reach_px=reach_px,
     )
     fields = place_crack(
         trajectory.segments,
         opening,
         placement,
         window,
-        cell_px=placement.side / recipe.fracture.grid,
+        cell_px=cell_px,
         width_px=width_px,
         roughness=roughness,
         reach_px=reach_px,

@@ -68,7 +68,7 @@ def _box_sum(flags: Tensor, side: int) -> Tensor:
 
 
 def _close(flags: Tensor) -> Tensor:
-    """Closing by a 3 x 3 square; the picture's border does not eat into it."""
-    grown = functional.max_pool2d(flags[:, None].float(), 3, stride=1, padding=1)
-    padded = functional.pad(grown, (1, 1, 1, 1), value=1.0)
-    return (1 - functional.max_pool2d(1 - padded, 3, stride=1))[:, 0] > 0.5
+    """Closing by a 3 x 3 square on the unbounded plane: the picture's border neither eats into it nor adds to it."""
+    around = functional.pad(flags[:, None].float(), (1, 1, 1, 1))
+    grown = functional.max_pool2d(around, 3, stride=1, padding=1)
+    return (1 - functional.max_pool2d(1 - grown, 3, stride=1))[:, 0] > 0.5

@@ -6,6 +6,7 @@ crack multiplies the photograph by a map of such factors:
 - occlusion: from the floor of a slot of width w and depth D the share F = 1 / sqrt(1 + (2 D / w)^2) of the sky is seen;
   the rest of its view is the slot itself, so with albedo a it glows with F / (1 - a (1 - F)) of the surface's radiance,
   which is why a crack in brown material is brown and not grey; the wall that faces the light returns some more;
+- walls: the surface's texture ends at the lips; between them there is the material's colour, darkest in the middle;
 - coverage: the part of a pixel that the slot takes up, exact for a straight strip, so that a hairline thinner than a
   pixel is faint and not thin;
 - lips: raised or rounded edges tilt the surface, brighter towards the light, darker away from it;
@@ -34,6 +35,8 @@ __all__ = ["CrackBatch", "CrackLook", "Rendering", "render_crack"]
 
 _GAMMA = 2.2
 _LIGHT_ALBEDO = 0.7  # of the lightest material in a picture
+_WALL_BLUR_PX = 2.0  # a wall has the colour of its surroundings over about this distance
+_WALL_GRAIN = 0.2  # and this much unevenness of its own
 _LIT_WALL = 0.6  # extra radiance factor on the half of the slot whose wall faces the light
 _LIP_PX = 1.3  # how far the relief of a lip reaches, plus a share of the width
 _LIP_SHARE = 0.35
@@ -86,7 +89,10 @@ def render_crack(source: Tensor, crack: CrackBatch, look: CrackLook, optics: Opt
     """
     coverage = _strip_coverage(crack.distance, crack.opening) * foreground
     facing = _facing(crack.distance, optics.light)
-    inside = _slot_radiance(look.depth_to_width, facing, optics.directional, _albedo(source, optics.brightest))
+    wall = _blur_channels(source, torch.full_like(optics.blur_px, _WALL_BLUR_PX))
+    inside = _slot_radiance(crack, look.depth_to_width, facing, optics.directional, _albedo(wall, optics.brightest))
+    # the surface's own texture ends at the lips: the walls have its colour and a grain of their own
+    inside = inside * ((wall / source.clamp_min(0.02)) ** _GAMMA).clamp(0.1, 10) * _wall_grain(crack)
     outside = (_lip_radiance(crack, look, facing, optics.directional) * _debris_radiance(crack, look))[:, None]
     radiance = outside + coverage[:, None] * (inside - outside)
     radiance = torch.where(foreground[:, None], radiance, torch.ones_like(radiance))
@@ -99,10 +105,34 @@ def render_crack(source: Tensor, crack: CrackBatch, look: CrackLook, optics: Opt
 
 
 def _strip_coverage(distance: Tensor, opening: Tensor) -> Tensor:
-    """Overlap of a pixel's width with a strip of width ``opening`` whose lip is ``distance`` away."""
-    half = 0.5 * opening
-    offset = distance + half
-    return (torch.minimum(offset + 0.5, half) - torch.maximum(offset - 0.5, -half)).clamp(0, 1)
+    """Area that a pixel shares with a straight strip of width ``opening`` whose lip is ``distance`` away."""
+    across, along = _normal(distance)
+    far = _beyond(distance + opening, across, along)
+    return (_beyond(distance, across, along) - far).clamp(0, 1)
+
+
+def _normal(distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Larger and smaller component of the strip's unit normal, without sign, (B, H, W) each.
+
+    Of the two steps to a pixel's neighbours along an axis, the one that does not cross the middle of the strip is the
+    longer; a step along the strip is none.
+    """
+    padded = functional.pad(distance[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    down, right = padded[:, :, 1:-1].diff(dim=1).abs(), padded[:, 1:-1].diff(dim=2).abs()
+    ny, nx = torch.maximum(down[:, 1:], down[:, :-1]), torch.maximum(right[:, :, 1:], right[:, :, :-1])
+    norm = (ny * ny + nx * nx).sqrt().clamp_min(1e-6)
+    return torch.maximum(ny, nx) / norm, torch.minimum(ny, nx) / norm
+
+
+def _beyond(distance: Tensor, across: Tensor, along: Tensor) -> Tensor:
+    """Share of a unit pixel that lies beyond a straight line at a signed ``distance`` from its centre.
+
+    Seen along the line the pixel is a trapezoid: the convolution of two boxes as wide as the normal's components.
+    """
+    rest = (0.5 * (across + along) - distance.abs()).clamp_min(0)
+    corner = torch.minimum(rest, along)
+    share = (0.5 * corner * (corner / along.clamp_min(1e-6)) + rest - corner) / across.clamp_min(1e-6)
+    return torch.where(distance >= 0, share, 1 - share)
 
 
 def _facing(distance: Tensor, light: Tensor) -> Tensor:
@@ -114,12 +144,23 @@ def _facing(distance: Tensor, light: Tensor) -> Tensor:
     return (gy * light[:, 0, None, None] + gx * light[:, 1, None, None]) / norm
 
 
-def _slot_radiance(depth_to_width: Tensor, facing: Tensor, directional: Tensor, albedo: Tensor) -> Tensor:
-    """Radiance of the slot / radiance of the surface, (B, C, H, W)."""
-    sky = (1 + (2 * depth_to_width) ** 2).rsqrt()[:, None, None]
+def _slot_radiance(
+    crack: CrackBatch, depth_to_width: Tensor, facing: Tensor, directional: Tensor, albedo: Tensor
+) -> Tensor:
+    """Radiance of the slot / radiance of the surface, (B, C, H, W).
+
+    The floor sees the share F of the sky; the walls see more of it the nearer the lip, where they see half.
+    """
+    floor = (1 + (2 * depth_to_width) ** 2).rsqrt()[:, None, None]
+    toward_lip = (1 + crack.distance / (0.5 * crack.opening).clamp_min(1e-3)).clamp(0, 1)
+    sky = floor + (0.5 - floor).clamp_min(0) * toward_lip**3
     # the wall on the side away from the light is the one that looks into it
     lit = sky * (1 + _LIT_WALL * directional[:, None, None] * (-facing).clamp_min(0))
     return lit[:, None] / (1 - albedo * (1 - sky[:, None]))
+
+
+def _wall_grain(crack: CrackBatch) -> Tensor:
+    return (1 + _WALL_GRAIN * crack.grain).clamp(0.3, 2)[:, None]
 
 
 def _albedo(source: Tensor, brightest: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def pictures(draw) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.b
 
 
 @given(pictures())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_no_change_is_left_unlabelled(device, picture):
     source, refined, support, threshold = picture
     found = label(source, refined, support, device, threshold=threshold)
@@ -65,7 +65,7 @@ def test_no_change_is_left_unlabelled(device, picture):
 
 
 @given(pictures())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_no_label_is_invisible(device, picture):
     source, refined, support, threshold = picture
     found = label(source, refined, support, device, threshold=threshold)
@@ -74,7 +74,7 @@ def test_no_label_is_invisible(device, picture):
 
 
 @given(pictures())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_outside_the_support_nothing_happens(device, picture):
     source, refined, support, threshold = picture
     found = label(source, refined, support, device, threshold=threshold)
@@ -83,7 +83,7 @@ def test_outside_the_support_nothing_happens(device, picture):
 
 
 @given(pictures())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_what_is_kept_is_the_refined_picture_to_the_nearest_grey_level(device, picture):
     source, refined, support, threshold = picture
     image = label(source, refined, support, device, threshold=threshold).image.numpy()
@@ -93,8 +93,9 @@ def test_what_is_kept_is_the_refined_picture_to_the_nearest_grey_level(device, p
     # only crumbs go back: a pixel that was visibly changed, with at most two others about it
     was = visible(nearest, source, threshold=threshold) & support
     about = ndimage.convolve(was.astype(int), np.ones((5, 5), dtype=int), mode="constant")
-    assert_array_equal(found_back := put_back & was, was & (about < 4))
-    assert_array_equal(visible(image, source, threshold=threshold), was & ~found_back)
+    crumbs = was & (about < 4)
+    assert_array_equal(put_back & was, crumbs)
+    assert_array_equal(visible(image, source, threshold=threshold), was & ~crumbs)
 
 
 def changed_at(*pixels: tuple[int, int], by: int = 60, side: int = 9) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -128,10 +129,10 @@ def test_four_pixels_together_are_kept(pixels, device):
 
 @pytest.mark.parametrize("turns", range(4))
 def test_a_change_along_the_border_is_labelled_up_to_the_border(turns, device):
-    source, refined = changed_at(*((0, x) for x in range(9)))
+    source, refined = changed_at(*((y, x) for y in (0, 1) for x in range(9)))
     found = label(source, np.rot90(refined, turns, axes=(1, 2)).copy(), EVERYWHERE, device)
     expected = np.zeros((9, 9), dtype=bool)
-    expected[0] = True
+    expected[:2] = True
     assert_array_equal(found.mask.numpy(), np.rot90(expected, turns))
 
 
@@ -142,12 +143,12 @@ def test_pinholes_are_filled_and_nothing_grows(device):
 
 
 def test_a_change_of_the_threshold_is_visible_and_one_below_is_not(device):
-    row = [(4, x) for x in range(1, 8)]
-    at, below = (label(*changed_at(*row, by=by), EVERYWHERE, device) for by in (THRESHOLD, THRESHOLD - 1))
-    assert int(at.mask.sum()) == len(row)
+    band = [(y, x) for y in (4, 5) for x in range(1, 8)]
+    at, below = (label(*changed_at(*band, by=by), EVERYWHERE, device) for by in (THRESHOLD, THRESHOLD - 1))
+    assert_array_equal(np.argwhere(at.mask.numpy()), band)
     assert int(below.mask.sum()) == 0
     assert float(at.contrast) == THRESHOLD
-    assert_array_equal(below.image.numpy()[0][4, 1:8], 100 + THRESHOLD - 1)  # kept, as it cannot be seen
+    assert_array_equal(below.image.numpy()[0][4:6, 1:8], 100 + THRESHOLD - 1)  # kept, as it cannot be seen
 
 
 @pytest.mark.parametrize(("dark", "light"), [(0, 255), (255, 0)])
@@ -169,9 +170,9 @@ def test_values_out_of_range_are_clipped(device):
 def test_a_change_of_one_channel_is_a_change(device):
     source = np.full((3, 9, 9), 100, dtype=np.uint8)
     refined = source / 255
-    refined[2, 2:7, 4] += 30 / 255
+    refined[2, 2:7, 4:6] += 30 / 255
     found = label(source, refined, EVERYWHERE, device)
-    assert_array_equal(np.argwhere(found.mask.numpy()), [(y, 4) for y in range(2, 7)])
+    assert_array_equal(np.argwhere(found.mask.numpy()), [(y, x) for y in range(2, 7) for x in (4, 5)])
     assert_allclose(float(found.contrast), 30)
 
 
