@@ -170,7 +170,7 @@ class PlacementConfig(_Frozen):
     """How a trajectory is laid on a picture. Lengths relative to the picture's side, so sizes look alike."""
 
     extent: PositiveRange = Field((0.35, 1.3), description="side of the simulated square / side of the picture")
-    width: ShareRange = Field((0.0045, 0.016), description="widest opening / side of the picture, log-uniform")
+    width: ShareRange = Field((0.0045, 0.020), description="widest opening / side of the picture, log-uniform")
     growth: ShareRange = Field((0.25, 1.0), description="how far along its trajectory the crack is, by length")
 
 

@@ -208,7 +208,8 @@ class Corpus(Sequence[Sample]):
     def __getitem__(self, index: slice) -> Self: ...
     def __getitem__(self, index: int | slice) -> Sample | Self:
         if isinstance(index, slice):
-            return self._view(self.table.take(list(range(*index.indices(len(self))))))
+            positions = pa.array(range(*index.indices(len(self))), pa.int64())
+            return self._view(self.table.take(positions))
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"sample {index} of a corpus of {len(self)}")

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -191,8 +191,9 @@ class DaskExecutor:
         if not self._settled:
             for nanny in self._cluster.workers.values():
                 nanny.auto_restart = False
-                if nanny.pid is not None:
-                    os.kill(nanny.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    if nanny.pid is not None:
+                        os.kill(nanny.pid, signal.SIGKILL)
         self._stack.close()
 
 

@@ -161,9 +161,10 @@ def write_shard(
         The disk is full or refuses.
     """
     records = []
-    with output_errors(out):
+    # open_array takes a config argument and pays it no heed (zarr 3.1): a black picture would not be stored
+    with output_errors(out), zarr.config.set({"array.write_empty_chunks": True}):
         for name, values in arrays.items():
-            array = zarr.open_array(out / root / key / name, mode="r+", config={"write_empty_chunks": True})
+            array = zarr.open_array(out / root / key / name, mode="r+")
             per_shard = array.shards[0] if array.shards else array.chunks[0]
             block = np.zeros((per_shard, *array.shape[1:]), dtype=array.dtype)
             block[: len(values)] = values
@@ -388,6 +389,8 @@ _REFUSALS = {
     errno.EIO: ("the disk reports an error", "finished shards are safe: check the disk"),
     errno.ENOTDIR: ("a part of the path is a file", "give another path"),
     errno.ENOENT: ("the system finds no such file or folder", "give a path where files can be made"),
+    errno.EEXIST: ("a file of that name is in the way", "give another folder, or rename the category"),
+    errno.EISDIR: ("a folder of that name is in the way", "give another path"),
     errno.ENAMETOOLONG: ("the path is too long", "give a shorter one"),
 }
 

@@ -199,7 +199,7 @@ def _check_decodes(out: Path, commit: AnyCommit) -> Iterator[Problem]:
     root = layout.BANK if commit.stage == "bank" else layout.DATA
     per_array: dict[str, int] = {}
     for file in commit.files:
-        name = file.path.split("/c/")[0].rsplit("/", 1)[1]
+        name = file.path.removeprefix(f"{root}/{commit.key}/").split("/")[0]
         per_array[name] = per_array.get(name, 0) + 1
     rows = [row for row in commit.rows if not (isinstance(row, SourceRecord) and row.index < 0)]
     first = rows[0].trajectory if rows and isinstance(rows[0], BankRecord) else 0

@@ -92,11 +92,11 @@ def render_crack(source: Tensor, crack: CrackBatch, look: CrackLook, optics: Opt
     wall = _blur_channels(source, torch.full_like(optics.blur_px, _WALL_BLUR_PX))
     inside = _slot_radiance(crack, look.depth_to_width, facing, optics.directional, _albedo(wall, optics.brightest))
     # the surface's own texture ends at the lips: the walls have its colour and a grain of their own
-    inside = inside * ((wall / source.clamp_min(0.02)) ** _GAMMA).clamp(0.1, 10) * _wall_grain(crack)
+    inside = inside * _power(wall / source.clamp_min(0.02), _GAMMA).clamp(0.1, 10) * _wall_grain(crack)
     outside = (_lip_radiance(crack, look, facing, optics.directional) * _debris_radiance(crack, look))[:, None]
     radiance = outside + coverage[:, None] * (inside - outside)
     radiance = torch.where(foreground[:, None], radiance, torch.ones_like(radiance))
-    factor = _blur_channels(radiance.clamp_min(1e-4) ** (1 / _GAMMA), optics.blur_px)
+    factor = _blur_channels(_power(radiance.clamp_min(1e-4), 1 / _GAMMA), optics.blur_px)
     glint = gaussian_blur(_glint(crack, look, facing, optics.directional) * foreground, optics.blur_px)
     light = glint[:, None] * optics.brightest[:, :, None, None]
     drawn = (source * factor + light).clamp(0, 1)
@@ -152,11 +152,20 @@ def _slot_radiance(
     The floor sees the share F of the sky; the walls see more of it the nearer the lip, where they see half.
     """
     floor = (1 + (2 * depth_to_width) ** 2).rsqrt()[:, None, None]
-    toward_lip = (1 + crack.distance / (0.5 * crack.opening).clamp_min(1e-3)).clamp(0, 1)
-    sky = floor + (0.5 - floor).clamp_min(0) * toward_lip**3
+    sky = floor + (0.5 - floor).clamp_min(0) * _nearness_to_lip(crack)
     # the wall on the side away from the light is the one that looks into it
     lit = sky * (1 + _LIT_WALL * directional[:, None, None] * (-facing).clamp_min(0))
     return lit[:, None] / (1 - albedo * (1 - sky[:, None]))
+
+
+def _nearness_to_lip(crack: CrackBatch) -> Tensor:
+    """Mean of abs(v)^3 over the part of the slot that a pixel sees, (B, H, W); v is 1 at one lip and -1 at the other.
+
+    A pixel's centre would not do: that of a hairline is mostly not in the slot at all.
+    """
+    half = (0.5 * crack.opening).clamp_min(1e-3)
+    first, last = ((1 + (crack.distance + side) / half).clamp(-1, 1) for side in (0.5, -0.5))
+    return (first * first.abs() ** 3 - last * last.abs() ** 3) / (4 * (first - last).clamp_min(1e-3))
 
 
 def _wall_grain(crack: CrackBatch) -> Tensor:
@@ -165,7 +174,12 @@ def _wall_grain(crack: CrackBatch) -> Tensor:
 
 def _albedo(source: Tensor, brightest: Tensor) -> Tensor:
     """Share of light that the material throws back, (B, C, H, W): the brightest of the part counts as light matter."""
-    return _LIGHT_ALBEDO * (source / brightest[:, :, None, None].clamp_min(1e-3)).clamp(0, 1) ** _GAMMA
+    return _LIGHT_ALBEDO * _power((source / brightest[:, :, None, None].clamp_min(1e-3)).clamp(0, 1), _GAMMA)
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """Power of a number >= 0. Torch's own gives other bits at the end of an array than within: not fit for batches."""
+    return torch.exp(torch.log(base) * exponent)
 
 
 def _blur_channels(field: Tensor, sigma_px: Tensor) -> Tensor:

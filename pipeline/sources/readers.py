@@ -305,6 +305,9 @@ _LISTERS: Final[dict[SourceKind, Callable[[SourceSpec, Path], list[Category]]]] 
 
 def _category(spec: SourceSpec, name: str, root: Path, images: list[Path], licence: str) -> Category:
     files = tuple(sorted({path.relative_to(root).as_posix() for path in images}))
+    for file in files:
+        if not file.isprintable():  # line breaks, and bytes that are not UTF-8: no record could hold the name
+            raise SourceError(f"source {spec.kind} {root}: the file name {file!a} is not plain text; rename the file")
     return Category(spec.kind, spec.dataset, name, root, files, licence, None)
 
 

@@ -11,7 +11,8 @@ import torch
 @dataclass(frozen=True)
 class Tolerance:
     """What a number format can be held to: ``solver``, relative residual asked of npcF; ``solution``, its error against
-    a direct solve; ``rounding``, error of a pass with no iteration in it, for values of order 1."""
+    a direct solve; ``rounding``, error of a pass with no iteration in it, for values of order 1.
+    """
 
     solver: float
     solution: float

@@ -180,9 +180,7 @@ def test_each_picture_of_a_batch_is_labelled_by_itself(rng, device):
     source = rng.integers(0, 256, (5, 3, 12, 13), dtype=np.uint8)
     refined = source / 255 + 0.2 * rng.standard_normal((5, 3, 12, 13)) * (rng.random((5, 1, 12, 13)) < 0.2)
     support = rng.random((5, 12, 13)) < 0.8
-    together = label_change(
-        *(torch.from_numpy(a).to(device) for a in (source, refined, support)), threshold=THRESHOLD
-    )
+    together = label_change(*(torch.from_numpy(a).to(device) for a in (source, refined, support)), threshold=THRESHOLD)
     for k in range(5):
         alone = label(source[k], refined[k], support[k], device)
         assert_array_equal(together.image[k].cpu().numpy(), alone.image.numpy())

@@ -236,9 +236,7 @@ def test_unfinished_solution_reports_a_residual_above_the_tolerance(rng, device,
 
 def test_without_guidance_the_correction_makes_no_new_extremes(rng, device, dtype, tolerance):
     support = SUPPORTS["at the border"]
-    problem = replace(
-        random_problem(rng, support, dtype=dtype), coverage=np.ones((HEIGHT, WIDTH)), conductivity=1.0
-    )
+    problem = replace(random_problem(rng, support, dtype=dtype), coverage=np.ones((HEIGHT, WIDTH)), conductivity=1.0)
     found = solve([problem], device, dtype, tolerance=tolerance.solver).image[0].cpu().double().numpy()
     correction = (found - problem.rendering)[:, support]
     known = (problem.source - problem.rendering)[:, ndimage.binary_dilation(support) & ~support]

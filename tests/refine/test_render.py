@@ -142,22 +142,32 @@ def test_a_hairline_is_faint_and_not_thin(device, dtype):
 
 
 @pytest.mark.parametrize("value", [0.1, 0.6, 0.8])
-def test_a_deeper_crack_is_darker(value, device, dtype):
+@pytest.mark.parametrize(("width", "x"), [(0.3, 16.5), (0.3, 16.9), (1.0, 16.7), (3.0, 16.5)])
+def test_a_deeper_crack_is_darker(width, x, value, device, dtype):
     source = np.full((1, SIDE, SIDE), value)
     darkest = [
-        image_of(upright(3.0, source=source, depth_to_width=depth), device, dtype).min()
+        image_of(upright(width, x=x, source=source, depth_to_width=depth), device, dtype).min()
         for depth in (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
     ]
-    assert np.all(np.diff(darkest) < 0)
+    assert np.all(np.diff(darkest) < -1e-4 * value)
     assert darkest[0] < value
-    assert darkest[-1] < 0.6 * value
+    assert 1 - darkest[-1] / value > 0.1 * min(width, 4)  # and a deep one takes away a good part of the light
+
+
+@pytest.mark.parametrize("x", [16.5, 16.7, 16.9, 17.0])
+def test_a_hairline_is_as_dark_wherever_it_lies_between_pixels(x, device, dtype):
+    missing = [
+        (1 - image_of(upright(0.4, x=place, depth_to_width=3.0), device, dtype)[0, SIDE // 2] / 0.6).sum()
+        for place in (16.5, x)
+    ]
+    assert_allclose(missing[1], missing[0], rtol=0.12)
 
 
 def test_a_deep_crack_shows_the_share_of_sky_that_its_floor_sees(device, dtype):
-    # black material returns nothing between the walls: what is left is 1 / sqrt(1 + (2 D / w)^2) of the light
-    scene = upright(9.0, source=np.full((1, SIDE, SIDE), 1e-3), depth_to_width=3.0)
+    # dark material returns nothing between the walls: what is left is 1 / sqrt(1 + (2 D / w)^2) of the light
+    scene = upright(9.0, source=np.full((1, SIDE, SIDE), 0.03), depth_to_width=3.0)
     middle = image_of(scene, device, dtype)[0, SIDE // 2, SIDE // 2]
-    assert_allclose(middle / 1e-3, (1 / np.sqrt(37)) ** (1 / 2.2), rtol=1e-4)
+    assert_allclose(middle / 0.03, (1 / np.sqrt(37)) ** (1 / 2.2), rtol=5e-3)
 
 
 @pytest.mark.parametrize(("light", "lit"), [(FROM_RIGHT, 1), (FROM_LEFT, -1)])
