@@ -34,6 +34,15 @@ __all__ = ["app", "main"]
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
+_REMEDIES: dict[str, str] = {
+    SampleStatus.OFF_FOREGROUND: "no place on the part was found; look at `maphc2f inspect`",
+    SampleStatus.INVISIBLE: "nothing differs visibly; widen placement.width or lower label.visible_threshold",
+    SampleStatus.AREA_BELOW: "smaller than label.min_area; lower it, or raise placement.width or placement.extent",
+    SampleStatus.AREA_ABOVE: "larger than label.max_area; raise it, or lower placement.width or placement.extent",
+    SampleStatus.NOT_CONVERGED: "npcF stayed above npcf.tolerance; raise npcf.max_iterations",
+}
+
+
 class _Usage(Protocol):
     """What is known of a wrong command line."""
 
@@ -289,6 +298,10 @@ def _print_summary(found: CorpusInfo) -> None:
     for key, counts in found.counts.by_category.items():
         table.add_row(key, *[f"{counts.get(status, 0):,}" for status in statuses])
     console.print(table)
+    for status in statuses:
+        if status in _REMEDIES:
+            number = found.counts.by_status[status]
+            console.print(f"{number:,} sample{'s' * (number > 1)} without a defect, {status}: {_REMEDIES[status]}")
     spread = Table(title="accepted samples", title_justify="left")
     spread.add_column("figure")
     for heading in ("least", "5 %", "median", "95 %", "most"):

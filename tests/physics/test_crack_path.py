@@ -151,7 +151,7 @@ def test_damage_that_is_nowhere_broken_is_no_crack():
 
 def test_short_side_branches_are_spurs_and_long_ones_are_not():
     trunk = [(MIDDLE, 20.0), (MIDDLE, 100.0)]
-    short, long = (trace(away_from(trunk, [(MIDDLE, 60.0), (MIDDLE + up, 60.0)])) for up in (3.0, 12.0))
+    short, long = (trace(away_from(trunk, [(MIDDLE, 60.0), (MIDDLE + up, 60.0)])) for up in (5.0, 12.0))
     assert (junctions(short), ends(short), components(short)) == (0, 2, 1)
     assert (junctions(long), ends(long), components(long)) == (1, 3, 1)
 

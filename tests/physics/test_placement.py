@@ -237,6 +237,32 @@ def test_distance_never_passes_the_reach_and_opening_never_the_width(crack):
         assert np.isfinite(values).all()
 
 
+@pytest.mark.parametrize("dihedral", range(8))
+@pytest.mark.parametrize("cell_px", [0.0, 2.0, 10.0])
+def test_a_window_that_is_only_just_large_enough_holds_the_crack(cell_px, dihedral):
+    # strokes of every length, so that some fill their window to the last pixel
+    tile = roughness_tile(0)
+    for length in np.linspace(2, 60, 120) / 150:
+        stroke = np.array([[0.5, 0.5 - length / 2, 0.5, 0.5 + length / 2]], dtype=np.float32)
+        placement = centred(150, dihedral=dihedral)
+        lengths = {"cell_px": cell_px, "width_px": 2.0, "reach_px": 3.0}
+        window = crack_window(stroke, np.ones((1, 2), dtype=np.float32), placement, size=150, **lengths)
+        whole = draw(
+            stroke,
+            np.ones((1, 2), dtype=np.float32),
+            placement,
+            Window(0, 0, 150),
+            tile=tile,
+            tile_offset=(int(1e4 * length), 7),
+            **lengths,
+        )
+        y, x = np.nonzero((whole.distance < 3.0) | (whole.opening > 0))
+        assert window.y <= y.min()
+        assert window.x <= x.min()
+        assert window.y + window.side > y.max()
+        assert window.x + window.side > x.max()
+
+
 def test_a_small_crack_gets_a_small_window():
     placement = Placement(center=(300.0, 200.0), side=20.0, dihedral=0, angle_deg=0.0)
     window = crack_window(HOOK, HOOK_OPENING, placement, size=512, cell_px=0.2, width_px=2.0, reach_px=10.0)

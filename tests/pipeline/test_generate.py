@@ -136,8 +136,8 @@ def test_workers_die_with_their_parent_and_write_nothing_more(
     assert digest(out) == left
 
 
-# Forks before each run, so that imports and compilation are paid once. Dies at the n-th rename, which is the moment of every
-# commit and of every table, just before it and just after it in turn; then the same call goes on.
+# Forks before each run, so that imports and compilation are paid once. Dies at the n-th rename, which is the moment of
+# every commit and of every table, just before it and just after it in turn; then the same call goes on.
 _DIE_AT_EVERY_RENAME = """
 import os, shutil, signal, sys
 from pathlib import Path
@@ -176,7 +176,7 @@ for death in range(1, 1000):
 
 
 def test_killed_at_any_rename_resumes_to_the_same_bytes(photographs: Path, tmp_path: Path) -> None:
-    recipe = small_recipe(photographs)
+    recipe = small_recipe(photographs, count=4, size=32, bank={"trajectories": 2, "groups": 2})
     (tmp_path / "recipe.yaml").write_text(recipe.model_dump_json(), encoding="utf-8")  # JSON is YAML
     subprocess.run(
         [sys.executable, "-c", _DIE_AT_EVERY_RENAME, tmp_path / "undisturbed", tmp_path / "recipe.yaml"],

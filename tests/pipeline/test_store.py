@@ -514,9 +514,7 @@ with lock_output(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", script, out], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as holder:
+    with subprocess.Popen([sys.executable, "-c", script, out], cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(OutputError, match=f"another maphc2f \\(process {holder.pid}\\) is writing here"):
@@ -543,7 +541,10 @@ with lock_output(Path(sys.argv[1])):
     ],
 )
 def test_refusal_is_one_line_that_says_where_and_what_to_do(tmp_path: Path, code: int, said: str) -> None:
-    with pytest.raises(OutputError, match=rf"{tmp_path}/x: cannot be written, {said}") as caught, output_errors(tmp_path):
+    with (
+        pytest.raises(OutputError, match=rf"{tmp_path}/x: cannot be written, {said}") as caught,
+        output_errors(tmp_path),
+    ):
         raise OSError(code, os.strerror(code), str(tmp_path / "x"))
     assert "\n" not in str(caught.value)
 
@@ -600,11 +601,16 @@ def test_file_size_limit_in_the_middle_of_a_shard_leaves_nothing_and_the_next_tr
 def test_full_disk_in_the_middle_of_a_shard_leaves_nothing_and_the_next_try_succeeds(tmp_path: Path) -> None:
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     mounted = "mount -t tmpfs -o size=600k tmpfs"
-    if not shutil.which("unshare") or subprocess.run(
-        [*namespace, "sh", "-c", f"{mounted} {tmp_path}"], check=False, capture_output=True
-    ).returncode:
+    if (
+        not shutil.which("unshare")
+        or subprocess.run(
+            [*namespace, "sh", "-c", f"{mounted} {tmp_path}"], check=False, capture_output=True
+        ).returncode
+    ):
         pytest.skip("this system lets us mount no small disk; the test of the size limit covers the same path")
-    script = LIMITED.format(arrange="(out / 'ballast').write_bytes(bytes(300_000))", relieve="(out / 'ballast').unlink()")
+    script = LIMITED.format(
+        arrange="(out / 'ballast').write_bytes(bytes(300_000))", relieve="(out / 'ballast').unlink()"
+    )
     small = tmp_path / "small"
     small.mkdir()
     process = subprocess.run(

@@ -258,26 +258,40 @@ def test_a_grey_picture_is_each_channel_of_a_colour_picture_of_equal_channels(rn
         assert_array_equal(channel, image_of(grey, device, dtype)[0])
 
 
-def test_each_picture_of_a_batch_is_rendered_with_its_own_light_and_blur(rng, device, dtype):
-    scenes = [forked(rng), turned(forked(rng), 1, mirrored=True)]
-    scenes[1] = Scene(**{**vars(scenes[1]), "blur_px": 1.4, "glint": 0.0, "depth_to_width": 5.0})
-    alone = [render(scene, device, dtype) for scene in scenes]
+def as_batch(scenes: list[Scene], device: torch.device, dtype: torch.dtype) -> Rendering:
+    """Many scenes of three channels at once."""
 
-    def both(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.stack([np.array(getattr(s, name), dtype=np.float64) for s in scenes])).to(
-            device=device, dtype=dtype
-        )
+    def all_of(name: str) -> torch.Tensor:
+        values = np.stack([np.array(getattr(scene, name), dtype=np.float64) for scene in scenes])
+        return torch.from_numpy(values).to(device=device, dtype=dtype)
 
-    together = render_crack(
-        both("source"),
-        CrackBatch(both("distance"), both("opening"), both("grain")),
-        CrackLook(both("depth_to_width"), both("lip_slope"), both("debris"), both("glint")),
-        Optics(both("light"), both("directional"), both("blur_px"), both("brightest")[:, None].expand(2, 3)),
-        both("foreground") > 0,
+    return render_crack(
+        all_of("source"),
+        CrackBatch(all_of("distance"), all_of("opening"), all_of("grain")),
+        CrackLook(all_of("depth_to_width"), all_of("lip_slope"), all_of("debris"), all_of("glint")),
+        Optics(all_of("light"), all_of("directional"), all_of("blur_px"), all_of("brightest")[:, None].expand(-1, 3)),
+        all_of("foreground") > 0,
     )
-    for k in range(2):
-        assert torch.equal(together.image[k].cpu().double(), alone[k].image)
-        assert torch.equal(together.coverage[k].cpu().double(), alone[k].coverage)
+
+
+def test_each_picture_of_a_batch_is_rendered_by_itself_to_the_last_bit(rng, device, dtype, tolerance):
+    # a crack along the last rows: arithmetic on the last few numbers of an array may take another way in the processor
+    last = turned(upright(9.0, x=SIDE - 4.0, source=rng.uniform(0.2, 0.9, (3, SIDE, SIDE))), 3, mirrored=False)
+    assert last.distance[-1].max() < 1
+    other = Scene(
+        **{**vars(turned(forked(rng), 1, mirrored=True)), "blur_px": 1.4, "glint": 0.0, "depth_to_width": 5.0}
+    )
+    scenes = [forked(rng), last, other, last, Scene(**{**vars(last), "lip_slope": 0.3, "directional": 0.7})]
+    together = as_batch(scenes, device, dtype)
+    for k, scene in enumerate(scenes):
+        alone = render(scene, device, dtype)
+        if device.type == "cpu":
+            assert torch.equal(together.image[k].double(), alone.image)
+            assert torch.equal(together.coverage[k].double(), alone.coverage)
+        else:
+            torch.testing.assert_close(
+                together.image[k].cpu().double(), alone.image, rtol=0, atol=10 * tolerance.rounding
+            )
 
 
 @given(

@@ -1,0 +1,460 @@
+"""The command line: exit codes, one clear line for whatever the user got wrong, help with examples, honest output."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from manifests import __version__
+from pipeline import cli
+from tests.pipeline.conftest import digest, surface
+
+if TYPE_CHECKING:
+    from tests.pipeline.conftest import CommandLine
+
+COMMANDS = ("generate", "plan", "verify", "info", "inspect", "sheet", "schema")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def say(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Said]:
+    """The entry point within this process, run in an empty folder."""
+
+    def run(*arguments: str | Path) -> Said:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["maphc2f", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Said(ended.value.code, shown.out, shown.err)
+
+    return run
+
+
+def one_line(said: Said | subprocess.CompletedProcess[str]) -> str:
+    """The only line on stderr."""
+    text = said.err if isinstance(said, Said) else said.stderr
+    assert text.count("\n") == 1, text
+    assert text.startswith("error: ")
+    assert "Traceback" not in text
+    return text
+
+
+# ---------------------------------------------------------------- help and version
+
+
+def test_console_script_is_the_entry_point() -> None:
+    (script,) = (e for e in importlib.metadata.entry_points(group="console_scripts") if e.name == "maphc2f")
+    assert script.value == "pipeline.cli:main"
+
+
+def test_version_is_printed(maphc2f: CommandLine) -> None:
+    done = maphc2f.run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"maphc2f {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str, say: Callable[..., Said]) -> None:
+    said = say(command, "--help")
+    assert said.code == 0
+    assert re.search(rf"Examples?: maphc2f {command}", said.out)
+
+
+def test_help_names_every_command(say: Callable[..., Said]) -> None:
+    said = say("--help")
+    assert said.code == 0
+    assert all(f" {command} " in said.out for command in COMMANDS)
+
+
+def test_no_arguments_show_help(say: Callable[..., Said]) -> None:
+    said = say()
+    assert said.code == 2
+    assert "Usage" in said.out
+    assert said.err == ""
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["generate"], "Missing argument 'OUT'; see `maphc2f generate --help`"),
+        (["generate", "out", "--bogus"], "No such option: --bogus"),
+        (["generate", "out", "--cuont", "3"], r"No such option: --cuont.*--count"),
+        (["generate", "out", "more"], "unexpected extra argument"),
+        (["bogus"], "No such command 'bogus'"),
+        (["generate", "out", "--workers", "0"], "Invalid value for '--workers'"),
+        (["generate", "out", "--count", "many"], "Invalid value for '--count'"),
+        (["generate", "out", "--count", "0"], "count: .* got 0"),
+        (["generate", "out", "--count", "-5"], "count: .* got -5"),
+        (["generate", "out", "--size", "7"], "size: .* got 7"),
+        (["generate", "out", "--size", "100000"], "size: .* got 100000"),
+        (["generate", "out", "--seed", "-1"], "seed: .* got -1"),
+        (["generate", "out", "--seed", "1.5"], "Invalid value for '--seed'"),
+        (["generate", "out", "--source", "foldr:x"], "did you mean 'folder'"),
+        (["generate", "out", "--source", "folder"], "needs a path"),
+        (["generate", "out", "--source", "builtin:x"], "takes no path"),
+        (["generate", "out", "--source", "folder:nowhere"], "nowhere does not exist"),
+        (["generate", "out", "--source", "mvtec:nowhere"], "nowhere does not exist"),
+        (["generate", "out", "--source", "builtin", "--source", "builtin"], "comes from two sources"),
+        (["generate", "out", "--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["plan", "out", "--count", "0"], "count: .* got 0"),
+        (["inspect", "x.png", "--source", "folder:nowhere"], "nowhere does not exist"),
+        (["inspect", "x.psd", "--source", "builtin"], "x.psd: expected a picture's name"),
+        (["verify", "nowhere"], "nowhere: does not exist"),
+        (["info", "nowhere"], "nowhere: does not exist"),
+        (["info", "nowhere", "--json"], "nowhere: does not exist"),
+        (["sheet", "nowhere", "x.png"], "nowhere: does not exist"),
+        (["verify", "."], "is not a corpus"),
+        (["info", "."], "is not a corpus"),
+        (["sheet", ".", "x.png"], "is not a corpus"),
+    ],
+    ids=" ".join,
+)
+def test_bad_argument_is_one_line_and_exit_2(
+    arguments: list[str], expected: str, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    said = say(*arguments)
+    assert said.code == 2
+    assert re.search(expected, one_line(said))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cuont: 3", "unknown key 'cuont'; did you mean 'count'"),
+        ("bank: {trajectorys: 40}", r"unknown key 'bank\.trajectorys'; did you mean 'trajectories'"),
+        ("sources: [{kind: builtin, licens: x}]", r"unknown key 'sources\.0\.licens'; did you mean 'licence'"),
+        ("size: 7", "size: "),
+        ("sources: [{kind: folder, path: '${NOT_SET_ANYWHERE}'}]", "NOT_SET_ANYWHERE is not set"),
+        ("sources: [{kind: builtin, categories: [brik]}]", "unknown category 'brik'; nearest known: brick"),
+        ("count: [", "not valid YAML"),
+        ("- 1", "expected a mapping"),
+    ],
+)
+def test_bad_recipe_is_one_line_and_exit_2(
+    text: str, expected: str, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    said = say("generate", "out", "--config", "recipe.yaml")
+    assert said.code == 2
+    assert re.search(expected, one_line(said))
+    assert not (tmp_path / "out").exists()
+
+
+def _empty(folder: Path) -> None:
+    del folder
+
+
+def _text_named_png(folder: Path) -> None:
+    (folder / "a.png").write_text("this is no picture")
+
+
+def _no_bytes(folder: Path) -> None:
+    (folder / "a.png").touch()
+
+
+def _one_pixel(folder: Path) -> None:
+    Image.new("L", (1, 1)).save(folder / "a.png")
+
+
+def _bomb(folder: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save(folder / "a.png")
+
+
+def _truncated(folder: Path) -> None:
+    Image.fromarray(surface(1, (64, 64, 3))).save(folder / "a.jpg", quality=95)
+    (folder / "a.jpg").write_bytes((folder / "a.jpg").read_bytes()[:600])
+
+
+@pytest.mark.parametrize(
+    ("fill", "expected"),
+    [
+        (_empty, "no image .* in it"),
+        (_text_named_png, "none of its 1 files is a usable photograph .*not_an_image"),
+        (_no_bytes, "none of its 1 files is a usable photograph .*empty"),
+        (_one_pixel, "none of its 1 files is a usable photograph .*too_small"),
+        (_bomb, "none of its 1 files is a usable photograph .*too_large"),
+        (_truncated, "none of its 1 files is a usable photograph .*corrupt"),
+    ],
+)
+@pytest.mark.parametrize("command", ["generate", "inspect"])
+def test_folder_without_a_usable_photograph_is_one_line_and_exit_2(
+    command: str, fill: Callable[[Path], None], expected: str, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    (tmp_path / "parts").mkdir()
+    fill(tmp_path / "parts")
+    said = say(command, "out" if command == "generate" else "out.png", "--source", "folder:parts")
+    assert said.code == 2
+    assert re.search(expected, one_line(said))
+    assert not (tmp_path / "out" / "corpus.json").exists()
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_bad_files_among_good_ones_are_recorded_and_the_batch_goes_on(
+    photographs: Path, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    _truncated(photographs)
+    (photographs / "b.png").write_text("this is no picture")
+    (photographs / "c.png").touch()
+    Image.new("L", (1, 1)).save(photographs / "d.png")
+    Image.new("1", (20_000, 20_000)).save(photographs / "e.png")
+    (tmp_path / "recipe.yaml").write_text("{fracture: {grid: 32}, bank: {trajectories: 10}}")
+    options = ("--config", "recipe.yaml", "--source", f"folder:{photographs}", "--count", "4", "--size", "64")
+    said = say("generate", "out", *options)
+    assert (said.code, said.err) == (0, "")
+    counts = json.loads(say("info", "out", "--json").out)["counts"]
+    assert counts["sources"] == {"ok": 4, "corrupt": 1, "empty": 1, "not_an_image": 1, "too_large": 1, "too_small": 1}
+    assert counts["total"] == 4
+    assert "1 corrupt, 1 empty, 1 not_an_image, 1 too_large, 1 too_small" in say("info", "out").out
+    assert say("verify", "out").code == 0
+
+
+def test_folder_that_holds_something_else_is_refused_and_left_alone(say: Callable[..., Said], tmp_path: Path) -> None:
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "beach.jpg").write_bytes(b"precious")
+    said = say("generate", "holiday", "--source", "builtin")
+    assert said.code == 2
+    assert "holds something else (beach.jpg)" in one_line(said)
+    assert [path.name for path in (tmp_path / "holiday").iterdir()] == ["beach.jpg"]
+
+
+def test_output_that_is_a_file_is_refused(say: Callable[..., Said], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    said = say("generate", "file")
+    assert said.code == 2
+    assert "is a file" in one_line(said)
+    said = say("generate", "file/below")
+    assert said.code == 2
+    assert "a part of the path is a file" in one_line(said)
+    assert (tmp_path / "file").read_text() == "text"
+
+
+@pytest.mark.parametrize("command", ["generate", "plan"])
+def test_output_that_cannot_be_written_is_one_line_and_exit_2(
+    command: str, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    if os.geteuid() == 0:  # to whom every folder is open but those of the kernel
+        out = Path("/proc/maphc2f")
+    else:
+        out = tmp_path / "closed" / "out"
+        out.parent.mkdir(mode=0o555)
+    said = say(command, out)
+    assert said.code == 2
+    assert "cannot be written" in one_line(said)
+
+
+def test_size_limit_of_files_is_one_line_exit_2_and_the_same_command_goes_on(
+    maphc2f: CommandLine, recipe_file: Path, finished_digest: dict[str, str], tmp_path: Path
+) -> None:
+    small = ("bash", "-c", 'ulimit -f 64; exec "$0" "$@"')
+    done = maphc2f.run("generate", "out", "--config", recipe_file, under=small)
+    assert done.returncode == 2
+    assert "grew over the size limit" in one_line(done)
+    assert not (tmp_path / "out" / "corpus.json").exists()
+    assert maphc2f.run("generate", "out", "--config", recipe_file).returncode == 0
+    assert digest(tmp_path / "out") == finished_digest
+
+
+# Disks of our own need the right to mount, which a process has in a namespace of its own where the system grants that.
+_ON_A_DISK = """
+mount -t tmpfs -o size={size} tmpfs disk && mkdir disk/out && {before} || exit 98
+"$0" "$@"
+code=$?
+test -e disk/out/corpus.json && exit 99
+exit $code
+"""
+
+
+def may_mount() -> bool:
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"]  # noqa: S108
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not may_mount(), reason="this system grants nobody a disk of his own; the size limit stands in")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_full_disk_is_one_line_and_exit_2(
+    workers: str, maphc2f: CommandLine, recipe_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    under = ("unshare", "-rm", "bash", "-c", _ON_A_DISK.format(size="600k", before="true"))
+    done = maphc2f.run("generate", "disk/out", "--config", recipe_file, "--workers", workers, under=under)
+    assert done.returncode == 2, done.stderr
+    assert "the disk is full" in one_line(done)
+
+
+@pytest.mark.skipif(not may_mount(), reason="this system grants nobody a disk of his own; a closed folder stands in")
+def test_read_only_disk_is_one_line_and_exit_2(maphc2f: CommandLine, recipe_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    under = ("unshare", "-rm", "bash", "-c", _ON_A_DISK.format(size="1m", before="mount -o remount,ro disk"))
+    done = maphc2f.run("generate", "disk/out", "--config", recipe_file, under=under)
+    assert done.returncode == 2, done.stderr
+    assert "the file system is read-only" in one_line(done)
+
+
+def test_sheet_that_cannot_be_written_is_one_line_and_exit_2(finished: Path, say: Callable[..., Said]) -> None:
+    said = say("sheet", finished, "/proc/sheet.png")
+    assert said.code == 2
+    assert "/proc/sheet.png: cannot be written" in one_line(said)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--category", "bricks", "not in .*; there is brick, hex_nut"),
+        ("--mechanism", "rust", "not in .*; there is fracture"),
+        ("--count", "0", "Invalid value for '--count'"),
+    ],
+)
+def test_sheet_of_what_is_not_there_says_what_is(
+    option: str, value: str, expected: str, finished: Path, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    said = say("sheet", finished, "x.png", option, value)
+    assert said.code == 2
+    assert re.search(expected, one_line(said))
+    assert not (tmp_path / "x.png").exists()
+
+
+# ---------------------------------------------------------------- a corpus, whole or not
+
+
+def test_whole_corpus_verifies(finished: Path, maphc2f: CommandLine) -> None:
+    done = maphc2f.run("verify", finished)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is whole (24 samples" in done.stdout
+
+
+def test_damaged_corpus_is_exit_1_and_names_the_file(copied: Path, maphc2f: CommandLine) -> None:
+    shard = copied / "data/builtin/brick/mask/c/0/0/0"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    done = maphc2f.run("verify", copied)
+    assert done.returncode == 1
+    assert "data/builtin/brick/mask/c/0/0/0: has other content" in done.stderr
+    assert "1 problem(s)" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["verify", "info", "sheet"])
+def test_unfinished_corpus_is_exit_1_and_says_so(command: str, copied: Path, say: Callable[..., Said]) -> None:
+    (copied / "corpus.json").unlink()
+    said = say(command, copied, *(["x.png"] if command == "sheet" else []))
+    assert said.code == 1
+    assert "not finished" in said.err
+    assert "generate" in said.err
+
+
+def test_info_says_what_is_there(finished: Path, say: Callable[..., Said]) -> None:
+    said = say("info", finished)
+    assert said.code == 0
+    assert "small: 24 samples" in said.out
+    assert "40 photographs, 40 trajectories" in said.out
+    assert "CC0" in said.out
+
+
+def test_info_as_json_is_the_file(finished: Path, say: Callable[..., Said]) -> None:
+    said = say("info", finished, "--json")
+    assert json.loads(said.out) == json.loads((finished / "corpus.json").read_bytes())
+
+
+def test_sheet_is_written(finished: Path, say: Callable[..., Said], tmp_path: Path) -> None:
+    said = say("sheet", finished, "new/folder/x.png", "--category", "brick", "--mechanism", "fracture", "--count", "5")
+    assert said.code == 0
+    with Image.open(tmp_path / "new/folder/x.png") as picture:
+        assert np.asarray(picture).std() > 10
+
+
+def test_inspect_is_written_and_explains_its_choice(
+    photographs: Path, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    (photographs / "broken.png").write_bytes(b"")
+    said = say("inspect", "x.png", "--source", f"folder:{photographs}", "--size", "64")
+    assert said.code == 0
+    assert "folder/photographs: texture" in said.out
+    assert "not usable broken.png: empty" in said.out
+    assert (tmp_path / "x.png").stat().st_size > 1000
+
+
+def test_failed_samples_are_explained_with_the_remedy(
+    photographs: Path, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "{fracture: {grid: 32}, bank: {trajectories: 10}, label: {visible_threshold: 128, attempts: 2}}"
+    )
+    options = ("--config", "recipe.yaml", "--source", f"folder:{photographs}", "--count", "3", "--size", "64")
+    said = say("generate", "out", *options)
+    assert said.code == 0
+    assert re.search(r"3 samples without a defect, invisible: .*label\.visible_threshold", said.out)
+
+
+def test_plan_shows_a_table_and_an_estimate_and_makes_no_sample(
+    say: Callable[..., Said], recipe_file: Path, finished_digest: dict[str, str], tmp_path: Path
+) -> None:
+    said = say("plan", "out", "--config", recipe_file)
+    assert said.code == 0, said.err
+    assert re.search(r"builtin/hex_nut\W+24\W+12\W+fracture 12\W+3", said.out)
+    assert re.search(r"about .* on 1 worker\(s\) and .*B of disk, measured on", said.out)
+    made = digest(tmp_path / "out")
+    assert not any(name.startswith(("commits/samples", "manifest", "corpus.json")) for name in made)
+    assert say("generate", "out", "--config", recipe_file).code == 0
+    assert digest(tmp_path / "out") == finished_digest
+
+
+# ---------------------------------------------------------------- schema
+
+
+def references(schema: object) -> set[str]:
+    """Every ``$ref`` anywhere in a schema."""
+    if isinstance(schema, dict):
+        own = {schema["$ref"]} if isinstance(schema.get("$ref"), str) else set()
+        return own.union(*(references(value) for value in schema.values()))
+    return set().union(*(references(value) for value in schema)) if isinstance(schema, list) else set()
+
+
+def test_schema_is_one_json_document_whose_references_resolve(say: Callable[..., Said]) -> None:
+    said = say("schema")
+    assert (said.code, said.err) == (0, "")
+    schema = json.loads(said.out)
+    assert schema["type"] == "object"
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["count"]["minimum"] == 1
+    assert references(schema) <= {f"#/$defs/{name}" for name in schema["$defs"]}
+    for part in (schema, *schema["$defs"].values()):
+        assert all("description" in value or "$ref" in value for value in part["properties"].values())
+
+
+def test_reader_that_has_seen_enough_is_no_error(maphc2f: CommandLine, tmp_path: Path) -> None:
+    script = f'"{sys.executable}" -m pipeline.cli schema | head -c 1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=dict(maphc2f.environment), capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"{", b"")

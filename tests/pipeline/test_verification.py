@@ -1,0 +1,368 @@
+"""Verification: whatever is changed, lost or added in a finished corpus is found and named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+from manifests import Corpus, layout
+from manifests.errors import CorpusError
+from manifests.hashing import canonical_json, sha256_file
+from manifests.records import FileRecord, SampleRecord
+from manifests.tables import from_table, read_table, to_table, write_table
+from pipeline.verification import verify_corpus
+
+Edit = Callable[[dict[str, object]], None]
+
+
+def problems(out: Path) -> list[str]:
+    return [str(problem) for problem in verify_corpus(out).problems]
+
+
+def files(out: Path) -> list[str]:
+    """Every file of a corpus."""
+    found = (path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in found if path.parts[0] != layout.LOG)
+
+
+def kind(name: str) -> str:
+    """What a file is, for a sample of each kind."""
+    parts = name.split("/")
+    if parts[0] == layout.COMMITS:
+        return "commit of " + parts[1].split("--")[0]
+    if parts[-1] == "zarr.json":
+        return f"metadata at depth {len(parts)} of {parts[0]}"
+    return "/".join([parts[0], parts[-5 if parts[0] == "data" and "image" in parts else 0]]) + "/" + Path(name).suffix
+
+
+def flip(path: Path, position: int, *, bit: int = 0) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def edit_json(path: Path, change: Edit) -> None:
+    """Change a JSON file as a careful forger would: canonical form kept."""
+    content = json.loads(path.read_bytes())
+    change(content)
+    path.write_bytes(canonical_json(content) + b"\n")
+
+
+def rewrite_listing(out: Path) -> None:
+    """Make corpus.json agree with the files it lists, so that only what follows from the records can tell."""
+
+    def change(info: dict[str, object]) -> None:
+        listed = info["files"]
+        assert isinstance(listed, list)
+        info["files"] = [
+            FileRecord(
+                path=f["path"], bytes=(out / f["path"]).stat().st_size, sha256=sha256_file(out / f["path"])
+            ).model_dump()
+            for f in listed
+        ]
+
+    edit_json(out / layout.CORPUS, change)
+
+
+def test_untouched_corpus_has_no_problem(finished: Path) -> None:
+    report = verify_corpus(finished)
+    assert report.problems == ()
+    assert report.samples == 24
+    assert report.files >= len(files(finished)) - 2  # config.json is listed, corpus.json cannot list itself
+    assert report.bytes == sum((finished / name).stat().st_size for name in files(finished)) - sum(
+        (finished / layout.CORPUS).stat().st_size for _ in range(1)
+    )
+
+
+def test_progress_is_told_for_each_record(finished: Path) -> None:
+    told: list[tuple[int, int]] = []
+    verify_corpus(finished, advance=lambda done, total: told.append((done, total)))
+    number = len(list((finished / layout.COMMITS).iterdir()))
+    assert told == [(k + 1, number) for k in range(number)]
+
+
+def test_one_flipped_bit_is_found_in_every_kind_of_file(
+    finished: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "copy"))
+    one_of_each = {kind(name): name for name in files(out)}
+    assert len(one_of_each) >= 12
+    for name in one_of_each.values():
+        whole = (out / name).read_bytes()
+        for position in [0, len(whole) - 1, *rng.integers(len(whole), size=4)]:
+            flip(out / name, int(position), bit=int(rng.integers(8)))
+            try:
+                found = problems(out)
+            except CorpusError as error:  # config.json: nothing can be judged by it
+                found = [str(error)]
+            assert any(name in problem for problem in found), (name, position, found)
+            (out / name).write_bytes(whole)
+    assert problems(out) == []
+
+
+def test_every_lost_file_is_named(finished: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "copy"))
+    for name in files(out):
+        if name == layout.CONFIG:
+            continue
+        (out / name).rename(tmp_path / "aside")
+        assert any(name in problem for problem in problems(out)), name
+        (tmp_path / "aside").rename(out / name)
+    (out / layout.CONFIG).unlink()
+    with pytest.raises(CorpusError, match=r"no config\.json"):
+        verify_corpus(out)
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        "notes.txt",
+        "data/builtin/brick/image/c/9/0/0/0",
+        "data/builtin/brick/more/zarr.json",
+        "data/.hidden",
+        "bank/fracture/damage/c/0/0/0/0.partial",
+        "commits/samples--builtin--brick--00009.json",
+        "commits/notes.txt",
+        "corpus.json.12.writing",
+    ],
+)
+def test_stray_file_is_named(stray: str, copied: Path) -> None:
+    (copied / stray).parent.mkdir(parents=True, exist_ok=True)
+    (copied / stray).write_bytes(b"{}")
+    assert any(stray in problem for problem in problems(copied))
+
+
+def test_log_is_no_part_of_the_corpus(copied: Path) -> None:
+    shutil.rmtree(copied / layout.LOG)
+    assert problems(copied) == []
+    (copied / layout.LOG).mkdir()
+    (copied / layout.LOG / "anything").write_text("at all")
+    assert problems(copied) == []
+
+
+def test_swapped_shards_are_both_named(copied: Path) -> None:
+    one, two = (copied / f"data/builtin/brick/image/c/{k}/0/0/0" for k in range(2))
+    one.rename(copied / "aside")
+    two.rename(one)
+    (copied / "aside").rename(two)
+    found = "\n".join(problems(copied))
+    assert "data/builtin/brick/image/c/0/0/0/0" in found
+    assert "data/builtin/brick/image/c/1/0/0/0" in found
+
+
+def test_swapped_records_are_both_named(copied: Path) -> None:
+    names = [f"commits/samples--builtin--brick--0000{k}.json" for k in range(2)]
+    one, two = (copied / name for name in names)
+    first = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(first)
+    found = problems(copied)
+    assert all(any(name in problem for problem in found) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "value", "where"),
+    [
+        ("samples--builtin--brick--00000.json", "area_px", 1, "sample "),
+        ("samples--builtin--brick--00000.json", "bbox_x0", 0, "sample "),
+        ("samples--builtin--brick--00000.json", "image_sha256", "0" * 64, "sample "),
+        ("samples--builtin--brick--00000.json", "status", "invisible", "sample "),
+        ("samples--builtin--brick--00000.json", "source", 1, "sample "),
+        ("samples--builtin--brick--00000.json", "source", 999, "samples--builtin--brick--00000"),
+        ("samples--builtin--brick--00000.json", "row", 1, "samples--builtin--brick--00000"),
+        ("samples--builtin--brick--00000.json", "contrast", 99.0, "manifest.parquet"),
+        ("samples--builtin--brick--00000.json", "id", "0" * 16, "samples--builtin--brick--00000"),
+        ("sources--builtin--brick--00000.json", "licence", "public domain", "inventory.parquet"),
+        ("sources--builtin--brick--00000.json", "light_y", 0.5, "inventory.parquet"),
+        ("bank--fracture--00000.json", "trajectory", 7, "bank"),
+        ("bank--fracture--00000.json", "branch_points", 77, "bank--fracture--00000"),
+    ],
+)
+def test_edited_record_is_found(record: str, field: str, value: object, where: str, copied: Path) -> None:
+    def change(content: dict[str, object]) -> None:
+        rows = content["rows"]
+        assert isinstance(rows, list)
+        rows[0][field] = value
+
+    edit_json(copied / layout.COMMITS / record, change)
+    found = problems(copied)
+    assert any(f"commits/{record}: has" in problem for problem in found)
+    assert any(where in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("area_px", 1), ("source", 1), ("contrast", 99.0), ("id", "0" * 16), ("row", 1), ("status", "off_foreground")],
+)
+def test_edited_record_is_found_even_where_its_hash_was_brought_into_line(
+    field: str, value: object, copied: Path
+) -> None:
+    def change(content: dict[str, object]) -> None:
+        rows = content["rows"]
+        assert isinstance(rows, list)
+        rows[0][field] = value
+
+    edit_json(copied / "commits/samples--builtin--brick--00000.json", change)
+    rewrite_listing(copied)
+    assert problems(copied) != []
+
+
+def test_change_outside_the_mask_is_found_even_where_all_hashes_were_brought_into_line(copied: Path) -> None:
+    """A forger with patience: the picture, its hash, the shard's hash, the manifest and corpus.json all agree."""
+    record = copied / "commits/samples--builtin--hex_nut--00000.json"
+    array = zarr.open_array(copied / "data/builtin/hex_nut/image", mode="r+")
+    picture = np.asarray(array[0])
+    corner = picture[0, 0].copy()
+    picture[0, 0] = corner ^ 128
+    array[0] = picture
+    shard = copied / "data/builtin/hex_nut/image/c/0/0/0/0"
+
+    def change(content: dict[str, object]) -> None:
+        rows, listed = content["rows"], content["files"]
+        assert isinstance(rows, list)
+        assert isinstance(listed, list)
+        from manifests.hashing import sha256_bytes
+
+        rows[0]["image_sha256"] = sha256_bytes(np.ascontiguousarray(picture).data)
+        for file in listed:
+            if "/image/" in file["path"]:
+                file.update(bytes=shard.stat().st_size, sha256=sha256_file(shard))
+
+    edit_json(record, change)
+    _rewrite_manifest(copied)
+    rewrite_listing(copied)
+    found = problems(copied)
+    assert len(found) == 1
+    assert "1 px changed visibly outside the mask" in found[0]
+
+
+def _rewrite_manifest(out: Path) -> None:
+    rows = []
+    for path in (out / layout.COMMITS).glob("samples--*"):
+        rows += [SampleRecord.model_validate(row) for row in json.loads(path.read_bytes())["rows"]]
+    write_table(out / layout.MANIFEST, to_table(sorted(rows, key=lambda row: row.index), SampleRecord))
+
+
+@pytest.mark.parametrize("table", [layout.MANIFEST, layout.PLAN, layout.INVENTORY])
+def test_table_with_a_row_less_is_found_even_where_its_hash_was_brought_into_line(table: str, copied: Path) -> None:
+    pq.write_table(read_table(copied / table).slice(1), copied / table)
+    rewrite_listing(copied)
+    found = problems(copied)
+    assert found
+    assert all("commits/" in problem or table in problem or layout.CORPUS in problem for problem in found)
+
+
+def test_manifest_in_another_order_is_found(copied: Path) -> None:
+    rows = from_table(read_table(copied / layout.MANIFEST), SampleRecord)
+    write_table(copied / layout.MANIFEST, to_table(rows[::-1], SampleRecord))
+    rewrite_listing(copied)
+    assert any(layout.MANIFEST in problem for problem in problems(copied))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda info: info["counts"].update(total=25),
+        lambda info: info["counts"]["sources"].update(corrupt=1),
+        lambda info: info["statistics"]["contrast"].update(median=1.0),
+        lambda info: info["licences"][0].update(licence="public domain"),
+        lambda info: info["config"].update(count=25),
+        lambda info: info.update(name="other"),
+        lambda info: info.update(code_version="0.0.0"),
+        lambda info: info.update(schema_version=2),
+        lambda info: info.update(config_sha256="0" * 64),
+        lambda info: info["files"].pop(),
+        lambda info: info["files"][0].update(bytes=1),
+    ],
+)
+def test_edited_corpus_json_is_found(change: Edit, copied: Path) -> None:
+    edit_json(copied / layout.CORPUS, change)
+    assert problems(copied) != []
+
+
+def test_config_of_another_recipe_is_found(copied: Path) -> None:
+    edit_json(copied / layout.CONFIG, lambda content: content["config"].update(seed=1))  # type: ignore[attr-defined]  # JSON
+    assert problems(copied) == ["config.json: was edited or is damaged: restore it from a copy"]
+
+
+def test_path_that_climbs_out_is_refused(copied: Path) -> None:
+    (copied.parent / "outside").write_bytes(b"x")
+
+    def change(content: dict[str, object]) -> None:
+        listed = content["files"]
+        assert isinstance(listed, list)
+        listed[0].update(path="../outside")
+
+    edit_json(copied / "commits/samples--builtin--brick--00000.json", change)
+    assert any("leaves" in problem for problem in problems(copied))
+
+
+@pytest.mark.parametrize("array", ["image", "mask", "opening", "damage", "source", "foreground"])
+def test_chunk_that_does_not_decode_is_found_even_where_hashes_were_brought_into_line(array: str, copied: Path) -> None:
+    stage = "samples" if array in layout.SAMPLE_ARRAYS else "sources"
+    record = copied / f"commits/{stage}--builtin--brick--00000.json"
+    (shard,) = (copied / f["path"] for f in json.loads(record.read_bytes())["files"] if f"/brick/{array}/" in f["path"])
+    flip(shard, 20)
+
+    def change(content: dict[str, object]) -> None:
+        listed = content["files"]
+        assert isinstance(listed, list)
+        for file in listed:
+            if copied / file["path"] == shard:
+                file["sha256"] = sha256_file(shard)
+
+    edit_json(record, change)
+    rewrite_listing(copied)
+    assert any("cannot be decoded" in problem for problem in problems(copied))
+
+
+def test_what_verify_says_to_do_mends_the_corpus(
+    copied: Path, recipe_file: Path, finished_digest: dict[str, str]
+) -> None:
+    from manifests.config import load_recipe
+    from pipeline.generate import generate
+    from tests.pipeline.conftest import digest
+
+    damaged = ["data/builtin/brick/mask/c/1/0/0", "data/builtin/brick/source/zarr.json", "plan.parquet"]
+    for name in damaged:
+        flip(copied / name, 30)
+    found = problems(copied)
+    assert len(found) == len(damaged)
+    for problem in found:
+        assert "remove it and run generate again" in problem
+        (copied / problem.split(":")[0]).unlink()
+    generate(copied, load_recipe(recipe_file, overrides={}), workers=1)
+    assert digest(copied) == finished_digest
+
+
+def test_no_sample_breaks_an_invariant_by_an_independent_count(finished: Path) -> None:
+    """The four invariants over a whole corpus, with nothing of the verification's own code."""
+    corpus = Corpus(finished)
+    label = corpus.info.config["label"]
+    support = corpus.info.config["npcf"]["support_px"]
+    assert len(corpus) == 24
+    for sample in corpus:
+        inside = sample.mask == 255
+        assert set(np.unique(sample.mask)) <= {0, 255}
+        change = np.abs(sample.image.astype(int) - sample.source.astype(int)).max(axis=2)
+        assert not (change[~inside] >= label["visible_threshold"]).any()
+        # away from the defect by more than the support, not one bit differs
+        rows, columns = np.nonzero(inside | (sample.fields["opening"].values > 0))
+        yy, xx = np.mgrid[: inside.shape[0], : inside.shape[1]]
+        nearest = np.min(np.hypot(yy[..., None] - rows, xx[..., None] - columns), axis=2)
+        assert change[nearest > support + 2].max(initial=0) == 0
+        # no invisible label: each pixel of the mask has a visible change within one pixel
+        visible = np.pad(change >= label["visible_threshold"], 1)
+        shifts = [np.roll(visible, (dy, dx), (0, 1))[1:-1, 1:-1] for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+        assert not (inside & ~np.any(shifts, axis=0)).any()
+        assert not (inside & ~sample.foreground).any()
+        assert label["min_area"] <= inside.mean() <= label["max_area"]
+        assert sample.record.area_px == inside.sum()
+        assert sample.record.residual <= corpus.info.config["npcf"]["tolerance"]
