@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from manifests import layout
 from manifests.errors import CorpusError
 from manifests.hashing import sha256_file
-from manifests.records import FileRecord, SampleRecord
+from manifests.records import FileRecord, SampleRecord, SampleStatus
 from manifests.tables import from_table, read_table
 
 __all__ = [
@@ -177,22 +177,27 @@ class Corpus(Sequence[Sample]):
     ----------
     path : str or Path
         The corpus folder.
-    statuses : sequence of str, optional
+    statuses : str or sequence of str, optional
         Which samples are seen; by default the accepted ones. None: all, failed ones included.
 
     Raises
     ------
     CorpusError
         The folder is not a corpus, or generate has not finished.
+    ValueError
+        There is no such status.
     """
 
-    def __init__(self, path: str | Path, *, statuses: Sequence[str] | None = ("ok",)) -> None:
+    def __init__(self, path: str | Path, *, statuses: str | Sequence[str] | None = ("ok",)) -> None:
         self.path = Path(path)
         self.info = _read_info(self.path)
         _check_manifest(self.path, self.info)
         self.table = read_table(self.path / layout.MANIFEST)
         if statuses is not None:
-            self.table = self.table.filter(pc.is_in(self.table["status"], pa.array(list(statuses), pa.string())))
+            wanted = [statuses] if isinstance(statuses, str) else list(statuses)
+            if unknown := sorted(set(wanted) - set(SampleStatus)):  # else a slip would look like an empty corpus
+                raise ValueError(f"no status {unknown[0]!r}; there are {', '.join(SampleStatus)}")
+            self.table = self.table.filter(pc.is_in(self.table["status"], pa.array(wanted, pa.string())))
 
     def _view(self, table: pa.Table) -> Self:
         view = object.__new__(type(self))
@@ -287,9 +292,14 @@ def _open_array(root: str, group: str, key: str, name: str) -> Any:  # zarr.Arra
 def _open_array_as_of(path: Path, inode: int, changed_ns: int) -> Any:
     """Opened once, and again when the corpus was made anew in the same place."""
     try:
-        return zarr.open_array(path, mode="r")
-    except (OSError, ValueError, KeyError) as error:
+        array = zarr.open_array(path, mode="r")
+        shards, chunks = array.shards, array.chunks
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        # what zarr makes of damaged metadata
         raise CorpusError(f"{path}: the array cannot be opened ({type(error).__name__}: {error})") from None
+    if not shards or 0 in (*shards, *chunks):
+        raise CorpusError(f"{path}: the array cannot be opened (it is not stored in shards); run `maphc2f verify`")
+    return array
 
 
 def read_array(root: Path, group: str, key: str, name: str, start: int, stop: int) -> NDArray[Any]:
@@ -316,7 +326,10 @@ def read_array(root: Path, group: str, key: str, name: str, start: int, stop: in
     array = _open_array(str(root), group, key, name)
     per_shard = array.shards[0]
     shards = range(start // per_shard, -(-stop // per_shard))
-    files = [layout.safe_join(root, layout.shard_file(group, key, name, shard, array.ndim)) for shard in shards]
+    try:
+        files = [layout.safe_join(root, layout.shard_file(group, key, name, shard, array.ndim)) for shard in shards]
+    except ValueError as error:
+        raise CorpusError(f"{root}: {error}: a corpus is one folder; put what a link points to in its place") from None
     for path in files:
         if not path.is_file() or not path.stat().st_size:  # zarr would give zeros for it
             raise CorpusError(f"{path}: the shard is missing or empty; run `maphc2f verify`")

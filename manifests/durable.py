@@ -41,8 +41,12 @@ def fsync_path(path: Path) -> None:
 
 
 def fsync_folders(path: Path, root: Path) -> None:
-    """Force every folder from a file's up to ``root`` to disk, so that the path itself survives."""
-    folder = path.parent
-    while folder.is_relative_to(root):
-        fsync_path(folder)
-        folder = folder.parent
+    """Force every folder from a file's up to ``root`` to disk, so that the path itself survives.
+
+    Raises
+    ------
+    ValueError
+        The file does not lie below ``root``.
+    """
+    for folder in path.relative_to(root).parents:  # of the path below the root: "." has itself for a parent
+        fsync_path(root / folder)

@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path, PurePosixPath
 
 __all__ = [
@@ -52,8 +54,10 @@ SOURCE_ARRAYS = ("source", "foreground")
 
 
 def commit_name(stage: str, key: str, shard: int) -> str:
-    """File name of a commit record: ``samples--builtin--brick--00003.json``."""
-    return f"{stage}--{key.replace('/', '--')}--{shard:05d}.json"
+    """File name of a commit record: ``samples--builtin--brick--00003.json``; no two keys share one."""
+    # within a part of the key no two hyphens stay together, nor one at an end: `a/b--c` is not `a--b/c`
+    parts = [re.sub(r"^-|(?<=-)-|-$", "%2D", part.replace("%", "%25")) for part in key.split("/")]
+    return "--".join([stage, *parts, f"{shard:05d}.json"])
 
 
 def shard_file(root: str, key: str, array: str, shard: int, ndim: int) -> str:
@@ -69,7 +73,7 @@ def safe_join(root: Path, relative: str) -> Path:
     ValueError
         The path is absolute or climbs out of ``root``.
     """
-    path = (root / relative).resolve()
-    if not path.is_relative_to(root.resolve()):
+    path = Path(os.path.realpath(root / relative))  # resolve() would raise RuntimeError for links in a circle
+    if not path.is_relative_to(os.path.realpath(root)):
         raise ValueError(f"path {relative!r} leaves {root}")
     return path

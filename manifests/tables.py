@@ -51,12 +51,20 @@ def from_table(table: pa.Table, model: type[RecordT]) -> list[RecordT]:
     CorpusError
         A column is missing, unknown, or holds a value that is not allowed.
     """
+    there, wanted = set(table.column_names), set(model.model_fields)
+    if there != wanted or len(there) != table.num_columns:  # a field may have a default, and a table no row
+        found = ", ".join(sorted(there ^ wanted)) or "one of them twice"
+        raise CorpusError(
+            f"table of {model.__name__}: column {found}: missing or unknown; expected the columns {', '.join(wanted)}"
+        )
     try:
         return [model.model_validate(row) for row in table.to_pylist()]
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise CorpusError(f"table of {model.__name__}: column {where}: {problem['msg']}") from None
+    except UnicodeDecodeError as error:  # Parquet has no checksum, and Arrow looks at text when it is asked for
+        raise CorpusError(f"table of {model.__name__}: a text is damaged ({error}); run generate again") from None
 
 
 def write_table(path: Path, table: pa.Table) -> None:

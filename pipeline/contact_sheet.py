@@ -6,6 +6,7 @@ largest value of that sample written beside it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -35,13 +36,13 @@ def choose_evenly(corpus: Corpus, count: int) -> list[int]:
     by_category: dict[str, list[int]] = {}
     for position, category in enumerate(categories):
         by_category.setdefault(category, []).append(position)
-    quota = -(-count // max(1, len(by_category)))
-    queues = [
-        [positions[k] for k in np.linspace(0, len(positions) - 1, min(quota, len(positions))).astype(int)]
-        for positions in by_category.values()
-    ]
-    turns = [queue[turn] for turn in range(quota) for queue in queues if turn < len(queue)]
-    return sorted(turns[:count])
+    turns = sorted((turn, key) for key, positions in by_category.items() for turn in range(len(positions)))
+    quota = Counter(key for _, key in turns[:count])  # what a small category cannot fill goes to the others
+    return sorted(
+        positions[k]
+        for key, positions in by_category.items()
+        for k in np.linspace(0, len(positions) - 1, quota[key]).astype(int)
+    )
 
 
 def draw_sheet(corpus: Corpus, positions: Sequence[int]) -> Image.Image:

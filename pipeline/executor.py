@@ -127,27 +127,27 @@ class DaskExecutor:
     def __init__(self, workers: int, *, warm: Callable[[], None]) -> None:
         self.workers = workers
         self._settled = True
-        self._stack = ExitStack()
         _quiet_dask()
-        scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="maphc2f-"))
         # children inherit the blocked SIGINT, so that a Ctrl-C while they start does not reach them; here it waits
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else port 8787, open to the network
-                memory_limit=0,
-                local_directory=scratch,
-                silence_logs=logging.CRITICAL,
-                env=_ONE_THREAD,
-            )
-            self._cluster = cluster
-            self._stack.callback(cluster.close)
-            self._client = self._stack.enter_context(Client(cluster, set_as_default=False))
-            self._client.register_plugin(_WarmWorker(warm))
+            with ExitStack() as stack:  # whatever was begun is ended if the rest cannot be
+                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="maphc2f-"))
+                self._cluster = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else port 8787, open to the network
+                    memory_limit=0,
+                    local_directory=scratch,
+                    silence_logs=logging.CRITICAL,
+                    env=_ONE_THREAD,
+                )
+                stack.callback(self._cluster.close)
+                self._client = stack.enter_context(Client(self._cluster, set_as_default=False))
+                self._client.register_plugin(_WarmWorker(warm))
+                self._stack = stack.pop_all()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
@@ -189,7 +189,7 @@ class DaskExecutor:
     def close(self) -> None:
         """End all workers; at once if tasks are under way that nobody waits for any more."""
         if not self._settled:
-            for nanny in self._cluster.workers.values():
+            for nanny in list(self._cluster.workers.values()):  # another thread takes out those that ended
                 nanny.auto_restart = False
                 with suppress(ProcessLookupError):
                     if nanny.pid is not None:

@@ -266,6 +266,7 @@ def mark_unfinished(out: Path) -> None:
     """Take away what says that the corpus is finished, before a shard of it is made anew."""
     for name in (layout.CORPUS, layout.MANIFEST):
         (out / name).unlink(missing_ok=True)
+    fsync_path(out)
 
 
 def open_output(out: Path, recipe: Recipe) -> None:
@@ -287,17 +288,37 @@ def open_output(out: Path, recipe: Recipe) -> None:
                 f"{out}: holds something else ({', '.join(present[:3])}{', …' if len(present) > 3 else ''}); "
                 "give a new or empty folder"
             )
+        _refuse_links(out)
         out.mkdir(parents=True, exist_ok=True)
         (out / layout.LOG).mkdir(exist_ok=True)
         if not (out / layout.CONFIG).is_file():
-            identity = {
-                "schema_version": SCHEMA_VERSION,
-                "code_version": code_version(),
-                "config": recipe.model_dump(mode="json"),
-                "config_sha256": config_sha256(recipe),
-            }
-            write_atomic(out / layout.CONFIG, canonical_json(identity) + b"\n")
+            with lock_output(out):  # two that begin at once with two recipes: the second must not change the first's
+                _begin(out, recipe)
         (out / layout.COMMITS).mkdir(exist_ok=True)
+
+
+def _begin(out: Path, recipe: Recipe) -> None:
+    """Write config.json, unless another process just did."""
+    if (out / layout.CONFIG).is_file():
+        _same_identity(out, recipe)
+        return
+    identity = {
+        "schema_version": SCHEMA_VERSION,
+        "code_version": code_version(),
+        "config": recipe.model_dump(mode="json"),
+        "config_sha256": config_sha256(recipe),
+    }
+    write_atomic(out / layout.CONFIG, canonical_json(identity) + b"\n")
+
+
+def _refuse_links(out: Path) -> None:
+    """Within a corpus nothing leads elsewhere: what lies there would be neither kept, swept nor hashed."""
+    for root in (layout.DATA, layout.BANK, layout.COMMITS):
+        for path in (out / root, *(out / root).rglob("*")):
+            if path.is_symlink():
+                raise OutputError(
+                    f"{path}: is a symbolic link; put what it points to in its place (the corpus folder may be a link)"
+                )
 
 
 def _is_unfinished_identity(name: str) -> bool:
@@ -330,15 +351,15 @@ def _same_identity(out: Path, recipe: Recipe) -> None:
         theirs, version = stored["config"], stored["code_version"]
     except (ValueError, KeyError, TypeError):
         raise OutputError(f"{out / layout.CONFIG}: is damaged; give a new folder") from None
-    differences = list(_differences(theirs, recipe.model_dump(mode="json")))
-    if differences:
-        shown = "; ".join(differences[:5]) + ("; …" if len(differences) > 5 else "")
-        raise OutputError(f"{out}: was begun with another recipe ({shown}); use that recipe to go on, or a new folder")
-    if version != code_version():
+    if version != code_version():  # asked first: another version may have other settings
         raise OutputError(
             f"{out}: was begun by code version {version}, this is {code_version()}; "
             "finish it with that version, or give a new folder"
         )
+    differences = list(_differences(theirs, recipe.model_dump(mode="json")))
+    if differences:
+        shown = "; ".join(differences[:5]) + ("; …" if len(differences) > 5 else "")
+        raise OutputError(f"{out}: was begun with another recipe ({shown}); use that recipe to go on, or a new folder")
 
 
 def _differences(theirs: object, ours: object, where: str = "") -> Iterator[str]:
@@ -379,6 +400,7 @@ def lock_output(out: Path) -> Iterator[None]:
 
 _MAKE_ROOM = "finished shards are safe: make room, then run the same command again"
 _WRITABLE = "give a folder that can be written to"
+_LOCKING = "give a folder on a local disk"
 _REFUSALS = {
     errno.ENOSPC: ("the disk is full", _MAKE_ROOM),
     errno.EDQUOT: ("the disk quota is used up", _MAKE_ROOM),
@@ -392,6 +414,9 @@ _REFUSALS = {
     errno.EEXIST: ("a file of that name is in the way", "give another folder, or rename the category"),
     errno.EISDIR: ("a folder of that name is in the way", "give another path"),
     errno.ENAMETOOLONG: ("the path is too long", "give a shorter one"),
+    errno.ENOLCK: ("the file system has no locks", _LOCKING),
+    errno.ENOSYS: ("the file system has no locks", _LOCKING),
+    errno.EOPNOTSUPP: ("the file system has no locks", _LOCKING),
 }
 
 

@@ -102,16 +102,18 @@ def verify_corpus(out: Path, *, advance: Callable[[int, int], None] | None = Non
     broken_tables = list(_check_files(out, layout.CORPUS, listed))
     problems.extend(broken_tables)
     commits = list(_read_commits(out, identity, problems))
+    metadata = {problem.where.removesuffix("/zarr.json") for problem in broken_tables}
     files, total_bytes, samples = len(listed), sum(file.bytes for file in listed), 0
     for done, commit in enumerate(commits):
         broken = list(_check_files(out, _name(commit), commit.files))
+        unreadable = bool(broken) or not metadata.isdisjoint(_arrays(commit))
         problems.extend(broken)
         files += len(commit.files)
         total_bytes += sum(file.bytes for file in commit.files)
-        if commit.stage == "samples" and not broken:
+        if commit.stage == "samples" and not unreadable:
             problems.extend(_check_shard(out, identity.recipe, commit))
             samples += len(commit.rows)
-        elif not broken:
+        elif not unreadable:
             problems.extend(_check_decodes(out, commit))
         if advance is not None:
             advance(done + 1, len(commits))
@@ -193,6 +195,14 @@ def _check_files(out: Path, list_name: str, files: Iterable[FileRecord]) -> Iter
                 file.path,
                 f"has other content than {list_name} says (sha256 differs); remove it and run generate again",
             )
+
+
+def _arrays(commit: AnyCommit) -> set[str]:
+    """Arrays and groups that a shard is part of, and those that are read with it."""
+    root = f"{layout.BANK if commit.stage == 'bank' else layout.DATA}/{commit.key}"
+    beside = layout.SOURCE_ARRAYS if commit.stage == "samples" else ()
+    names = {file.path.removeprefix(f"{root}/").split("/")[0] for file in commit.files}
+    return {f"{root}/{name}" for name in (*names, *beside)}
 
 
 def _check_decodes(out: Path, commit: AnyCommit) -> Iterator[Problem]:
@@ -311,6 +321,11 @@ def _check_tables(
     samples = [row for commit in commits for row in commit.rows if isinstance(row, SampleRecord)]
     yield from _check_rows(layout.INVENTORY, inventory, sources, key=lambda row: (row.dataset, row.category, row.path))
     yield from _check_rows(layout.MANIFEST, manifest, samples, key=lambda row: row.index)
+    for name, indices in ((layout.MANIFEST, [r.index for r in manifest]), (layout.PLAN, [r.index for r in plan])):
+        if indices != list(range(identity.recipe.count)):
+            yield Problem(
+                name, f"its rows are not samples 0 to {identity.recipe.count - 1} in order; run generate again"
+            )
     if sorted(row.trajectory for row in bank) != list(range(bank_size(identity.recipe))):
         last = bank_size(identity.recipe) - 1
         yield Problem(layout.BANK, f"its records hold {len(bank)} trajectories, not 0 to {last}")

@@ -37,9 +37,7 @@ class Said:
 
 
 @pytest.fixture
-def say(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Said]:
+def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Said]:
     """The entry point within this process, run in an empty folder."""
 
     def run(*arguments: str | Path) -> Said:
@@ -158,9 +156,7 @@ def test_bad_argument_is_one_line_and_exit_2(
         ("- 1", "expected a mapping"),
     ],
 )
-def test_bad_recipe_is_one_line_and_exit_2(
-    text: str, expected: str, say: Callable[..., Said], tmp_path: Path
-) -> None:
+def test_bad_recipe_is_one_line_and_exit_2(text: str, expected: str, say: Callable[..., Said], tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
     said = say("generate", "out", "--config", "recipe.yaml")
     assert said.code == 2

@@ -334,9 +334,7 @@ def test_second_process_on_one_folder_is_refused(maphc2f: CommandLine, recipe_fi
         "corpus.json",
     ],
 )
-def test_lost_file_is_made_again(
-    lost: str, copied: Path, recipe_file: Path, finished_digest: dict[str, str]
-) -> None:
+def test_lost_file_is_made_again(lost: str, copied: Path, recipe_file: Path, finished_digest: dict[str, str]) -> None:
     (copied / lost).unlink()
     generate(copied, load_recipe(recipe_file, overrides={}), workers=1)
     assert digest(copied) == finished_digest

@@ -1,0 +1,35 @@
+"""The estimate: measured, of the right order, and without a trace."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from manifests.config import load_recipe
+from pipeline.estimate import measure
+from pipeline.generate import prepare
+from tests.pipeline.conftest import digest
+
+
+def test_disk_is_estimated_within_half_and_nothing_is_left(
+    finished: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    recipe = load_recipe(recipe_file, overrides={})
+    prepared = prepare(tmp_path / "out", recipe, workers=1)
+    before = digest(tmp_path / "out")
+    expected = measure(tmp_path / "out", recipe, prepared)
+    assert digest(tmp_path / "out") == before
+    assert list(scratch.iterdir()) == []
+    actual = sum(
+        path.stat().st_size for name in ("data", "bank") for path in (finished / name).rglob("*") if path.is_file()
+    )
+    assert 0.5 * actual < expected.bytes < 1.5 * actual
+    assert expected.seconds == pytest.approx(24 * expected.sample_s + 40 * expected.trajectory_s)
+    assert 0.0 < expected.sample_s < 5.0
+    assert 0.0 < expected.trajectory_s < 5.0
+    assert 0 < expected.measured <= 24
