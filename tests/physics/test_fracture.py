@@ -265,9 +265,7 @@ def test_equilibrium_turns_and_mirrors_with_its_material(rng, operation):
         body = Body(cells, clamped="all", angle=float(np.arctan2(-gy, gx)))  # rows count downwards
         load = 0.9 * np.sqrt(4 / (np.pi * 14)) * cells
         states.append(
-            equilibrate(
-                body, start, field, load=load, length_ratio=2.0, residual_stiffness=RESIDUAL, tolerance=1e-6
-            )
+            equilibrate(body, start, field, load=load, length_ratio=2.0, residual_stiffness=RESIDUAL, tolerance=1e-6)
         )
     assert states[0].surface_energy > 14
     assert_allclose(turned(states[0].damage), states[1].damage, atol=2e-4)
