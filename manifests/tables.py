@@ -51,13 +51,8 @@ def from_table(table: pa.Table, model: type[RecordT]) -> list[RecordT]:
     CorpusError
         A column is missing, unknown, or holds a value that is not allowed.
     """
-    there, wanted = set(table.column_names), set(model.model_fields)
-    if there != wanted or len(there) != table.num_columns:  # a field may have a default, and a table no row
-        found = ", ".join(sorted(there ^ wanted)) or "one of them twice"
-        raise CorpusError(
-            f"table of {model.__name__}: column {found}: missing or unknown; expected the columns {', '.join(wanted)}"
-        )
     try:
+        _check_columns(table.column_names, model)
         return [model.model_validate(row) for row in table.to_pylist()]
     except ValidationError as error:
         problem = error.errors()[0]
@@ -65,6 +60,17 @@ def from_table(table: pa.Table, model: type[RecordT]) -> list[RecordT]:
         raise CorpusError(f"table of {model.__name__}: column {where}: {problem['msg']}") from None
     except UnicodeDecodeError as error:  # Parquet has no checksum, and Arrow looks at text when it is asked for
         raise CorpusError(f"table of {model.__name__}: a text is damaged ({error}); run generate again") from None
+
+
+def _check_columns(names: list[str], model: type[BaseModel]) -> None:
+    """Each field is a column, though it have a default and the table no row."""
+    wanted = list(model.model_fields)
+    if sorted(names) != sorted(wanted):
+        odd = sorted(set(names) ^ set(wanted))
+        what = (
+            f"column {odd[0]} is {'missing' if odd[0] in wanted else 'unknown'}" if odd else "a column is there twice"
+        )
+        raise CorpusError(f"table of {model.__name__}: {what}; expected {', '.join(wanted)}")
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -155,6 +155,14 @@ def test_only_accepted_samples_are_seen_unless_asked(stored: Stored) -> None:
     assert len(Corpus(stored.path, statuses=None)) == 9
     assert [s.record.index for s in Corpus(stored.path, statuses=["invisible"])] == [1]
     assert len(Corpus(stored.path, statuses=[])) == 0
+    assert [s.record.index for s in Corpus(stored.path, statuses="invisible")] == [1]
+    assert len(Corpus(stored.path, statuses=list(SampleStatus))) == 9
+
+
+@pytest.mark.parametrize("statuses", ["okay", ["ok", "okay"]])
+def test_unknown_status_is_not_taken_for_an_empty_corpus(stored: Stored, statuses: str | list[str]) -> None:
+    with pytest.raises(ValueError, match="no status 'okay'; there are ok, off_foreground, invisible"):
+        Corpus(stored.path, statuses=statuses)
 
 
 def test_positions_count_from_both_ends(stored: Stored) -> None:
@@ -377,10 +385,54 @@ def test_array_without_metadata_is_named(copied: Stored, content: bytes | None) 
         _ = Corpus(copied.path)[0].image
 
 
+def test_flipped_bit_in_the_metadata_raises_nothing_but_corpus_errors(copied: Stored, rng: np.random.Generator) -> None:
+    path = copied.path / "data" / "alpha" / "brick" / "mask" / "zarr.json"
+    whole, errors = path.read_bytes(), 0
+    for position in rng.integers(0, len(whole), 300):
+        torn = bytearray(whole)
+        torn[position] ^= 1 << int(rng.integers(8))
+        path.unlink()
+        path.write_bytes(bytes(torn))
+        try:
+            read_array(copied.path, "data", "alpha/brick", "mask", 0, 3)  # may succeed: the hash in corpus.json tells
+        except CorpusError:
+            errors += 1
+    assert errors > 200
+
+
+@pytest.mark.parametrize("place", ["shard", "chunk"])
+def test_metadata_of_shards_of_no_rows_is_named(copied: Stored, place: str) -> None:
+    path = copied.path / "data" / "alpha" / "brick" / "mask" / "zarr.json"
+    metadata = json.loads(path.read_bytes())
+    grid = metadata["chunk_grid"]["configuration"]
+    (grid if place == "shard" else metadata["codecs"][0]["configuration"])["chunk_shape"][0] = 0
+    path.unlink()
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(CorpusError, match="alpha/brick/mask: the array cannot be opened"):
+        read_array(copied.path, "data", "alpha/brick", "mask", 0, 3)
+
+
+def test_array_without_shards_is_named(copied: Stored) -> None:
+    path = copied.path / "data" / "alpha" / "brick" / "mask" / "zarr.json"
+    metadata = json.loads(path.read_bytes())
+    metadata["codecs"] = metadata["codecs"][0]["configuration"]["codecs"]
+    path.unlink()
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(CorpusError, match=r"mask: the array cannot be opened \(it is not stored in shards"):
+        read_array(copied.path, "data", "alpha/brick", "mask", 0, 3)
+
+
 def test_record_cannot_lead_out_of_the_corpus(copied: Stored) -> None:
     shutil.move(copied.path / "data" / "alpha", copied.path.parent / "alpha")
-    with pytest.raises(ValueError, match="leaves"):
+    with pytest.raises(CorpusError, match="leaves"):
         read_array(copied.path, "data", "../../alpha/brick", "image", 0, 1)
+
+
+def test_link_that_leads_out_of_the_corpus_is_not_followed(copied: Stored) -> None:
+    shutil.move(copied.path / "data" / "alpha", copied.path.parent / "alpha")
+    (copied.path / "data" / "alpha").symlink_to(copied.path.parent / "alpha")
+    with pytest.raises(CorpusError, match="a corpus is one folder; put what a link points to in its place"):
+        _ = Corpus(copied.path)[0].image
 
 
 def test_corpus_json_is_canonical(stored: Stored) -> None:

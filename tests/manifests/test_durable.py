@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from manifests.durable import fsync_folders, write_atomic
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
@@ -57,3 +61,65 @@ def test_every_folder_up_to_the_root_is_forced_to_disk(tmp_path: Path, synced: l
     path.touch()
     fsync_folders(path, tmp_path)
     assert synced == [str(tmp_path / "a" / "b"), str(tmp_path / "a"), str(tmp_path)]
+
+
+def test_folders_are_forced_to_disk_where_the_root_is_the_current_folder(
+    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a").mkdir()
+    fsync_folders(Path("a/file"), Path())
+    assert synced == [str(tmp_path / "a"), str(tmp_path)]
+
+
+def test_file_outside_the_root_is_no_path_below_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not in the subpath"):
+        fsync_folders(tmp_path / "file", tmp_path / "root")
+
+
+def test_failed_rename_leaves_no_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "corpus.json").mkdir()  # in the way
+    with pytest.raises(IsADirectoryError):
+        write_atomic(tmp_path / "corpus.json", b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["corpus.json"]
+
+
+REWRITER = """
+import os, random, signal, sys, time
+from pathlib import Path
+from manifests.durable import TEMPORARY_SUFFIX, write_atomic
+
+path, trials = Path(sys.argv[1]), int(sys.argv[2])
+contents = [bytes([65 + k]) * (400_000 + 50_000 * k) for k in range(8)]
+write_atomic(path, contents[0])
+seen, midway, delay = set(), 0, random.Random(3)
+for trial in range(trials):
+    child = os.fork()
+    if not child:
+        k = trial
+        while True:
+            k += 1
+            write_atomic(path, contents[k % 8])
+    time.sleep(delay.uniform(0.002, 0.03))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert path.read_bytes() in contents, f"half a file: {path.stat().st_size} bytes"
+    seen.add(path.read_bytes()[:1])
+    beside = [p for p in path.parent.iterdir() if p != path]
+    assert all(p.name.startswith(path.name) and p.name.endswith(TEMPORARY_SUFFIX) for p in beside), beside
+    midway += bool(beside)
+    for p in beside:
+        p.unlink()
+print(len(seen), midway)
+"""
+
+
+def test_writer_killed_at_random_moments_leaves_the_old_content_or_the_new(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REWRITER, tmp_path / "corpus.json", "60"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    different, midway = map(int, done.stdout.split())
+    assert different >= 3, "too few contents were ever written for this test to mean anything"
+    assert midway >= 5, "too few kills hit a file half written for this test to mean anything"

@@ -98,7 +98,9 @@ def test_flipped_bytes_raise_nothing_but_corpus_errors(tmp_path: Path, rng: np.r
         torn[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(bytes(torn))
         try:
-            read_table(path)  # may well succeed with other values: the hash in corpus.json is what tells
+            from_table(
+                read_table(path), FileRecord
+            )  # may well succeed with other values: the hash in corpus.json is what tells
         except CorpusError:
             errors += 1
     assert errors > 20
@@ -107,11 +109,33 @@ def test_flipped_bytes_raise_nothing_but_corpus_errors(tmp_path: Path, rng: np.r
 @pytest.mark.parametrize(
     ("columns", "named"),
     [
-        ({"path": ["a"], "bytes": [1]}, "sha256"),
-        ({"path": ["a"], "bytes": [1], "sha256": ["00"], "mode": [7]}, "mode"),
+        ({"path": ["a"], "bytes": [1]}, "sha256 is missing"),
+        ({"path": ["a"], "bytes": [1], "sha256": ["00"], "mode": [7]}, "mode is unknown"),
+        ({"path": [], "bytes": [], "sha": []}, "sha is unknown"),
         ({"path": ["a"], "bytes": ["many"], "sha256": ["00"]}, "bytes"),
     ],
 )
 def test_wrong_column_is_named(columns: dict[str, list[Any]], named: str) -> None:
     with pytest.raises(CorpusError, match=f"FileRecord: column {named}"):
         from_table(pa.table(columns), FileRecord)
+
+
+def test_missing_column_is_named_though_its_field_has_a_default() -> None:
+    table = to_table([], SourceRecord)
+    with pytest.raises(CorpusError, match="SourceRecord: column index is missing; expected dataset, category"):
+        from_table(table.drop_columns(["index"]), SourceRecord)
+
+
+def test_column_that_is_there_twice_is_refused() -> None:
+    table = to_table(FILES[:2], FileRecord)
+    with pytest.raises(CorpusError, match="a column is there twice"):
+        from_table(table.append_column("path", table["path"]), FileRecord)
+
+
+def test_damaged_text_is_a_corpus_error(tmp_path: Path) -> None:
+    path = tmp_path / "files.parquet"
+    text = pa.array([b"caf\xe9"], pa.binary()).view(pa.string())
+    columns = {"path": text, "bytes": [1], "sha256": ["00"]}
+    write_table(path, pa.table(columns, schema=arrow_schema(FileRecord)))
+    with pytest.raises(CorpusError, match="FileRecord: a text is damaged"):
+        from_table(read_table(path), FileRecord)

@@ -9,11 +9,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from manifests.errors import ConfigError, CorpusError, InputError, MaphError, OutputError, SourceError
@@ -194,6 +196,55 @@ def test_task_that_kills_every_worker_is_an_error_that_says_what_to_do(two_worke
 
     with pytest.raises(MaphError, match=r"worker processes died again and again .* run again with fewer --workers"):
         list(two_workers.run(die, range(1), stop=never))
+
+
+def children_of_this_process() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def test_warming_that_fails_is_reported_and_leaves_no_process_and_no_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = children_of_this_process()
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+    def warm() -> None:
+        raise OutputError("no model here")
+
+    with pytest.raises(OutputError, match="no model here"):
+        DaskExecutor(1, warm=warm)
+    wait_until(lambda: children_of_this_process() <= before, seconds=10.0)
+    assert list(tmp_path.iterdir()) == []
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) == unblocked
+
+
+def test_abandoned_tasks_do_not_hold_up_the_end_and_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = children_of_this_process()
+    executor = DaskExecutor(2, warm=make_warm())
+
+    def work(k: int) -> int:
+        time.sleep(60.0 * bool(k))
+        return k
+
+    pairs = executor.run(work, range(9), stop=never)
+    assert next(iter(pairs)) == (0, 0)
+    begun = time.monotonic()
+    executor.close()
+    assert time.monotonic() - begun < 10.0
+    wait_until(lambda: children_of_this_process() <= before, seconds=5.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_listens_beyond_this_machine(two_workers: DaskExecutor) -> None:
+    assert list(two_workers.run(make_square(), [2], stop=never)) == [(2, 4)]
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = [c.laddr.ip for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert listening
+    assert {address for address in listening if not address.startswith("127.")} <= {"::1"}
 
 
 # ---------------------------------------------------------------------------------------------- interruption

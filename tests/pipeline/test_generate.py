@@ -229,7 +229,7 @@ def test_first_interrupt_says_how_to_go_on_and_resume_gives_the_same_bytes(
     assert complaint.count("\n") == 1
     assert "the same command goes on" in complaint
     assert not (out / "corpus.json").exists()
-    done = maphc2f.run(*command)
+    done = maphc2f.run("generate", out, "--config", recipe_file)  # with any number of workers
     assert done.returncode == 0, done.stderr
     assert "kept from an earlier run" in done.stdout
     assert digest(out) == finished_digest

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -33,6 +35,7 @@ from pipeline.store import (
     create_array,
     is_laid_out,
     lock_output,
+    mark_unfinished,
     open_output,
     output_errors,
     prune_arrays,
@@ -232,6 +235,36 @@ for shard in shards:
     assert tree(tmp_path / "together") == tree(tmp_path / "alone")
 
 
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FileRecord, bytes, NDArray[np.uint8]]:
+    """A folder, the one shard in it, its bytes and its rows."""
+    folder = tmp_path_factory.mktemp("shard")
+    create_array(folder, "data", KEY, ArraySpec("image", (3, 8, 8, 3), "uint8", 3, ()), zstd_level=1)
+    rows = np.random.default_rng(0).integers(0, 40, (3, 8, 8, 3), dtype=np.uint8)  # few values, so zstd is at work
+    (record,) = write_shard(folder, "data", KEY, {"image": rows}, shard=0)
+    return folder, record, (folder / record.path).read_bytes(), rows
+
+
+@settings(max_examples=300)
+@given(where=st.floats(0, 1, exclude_max=True), flipped=st.integers(1, 255), cut=st.booleans())
+def test_changed_byte_or_cut_is_noticed_by_reader_and_hash(
+    shard: tuple[Path, FileRecord, bytes, NDArray[np.uint8]], where: float, flipped: int, cut: bool
+) -> None:
+    folder, record, whole, rows = shard
+    position = int(where * len(whole))
+    torn = whole[:position] if cut else whole[:position] + bytes([whole[position] ^ flipped]) + whole[position + 1 :]
+    (folder / record.path).write_bytes(torn)
+    assert sha256_file(folder / record.path) != record.sha256
+    try:
+        found = read_rows(folder, "data", KEY, "image", 0, 3)
+    except CorpusError as error:
+        assert record.path in str(error)
+        assert "\n" not in str(error)
+    else:
+        assert not cut
+        assert_array_equal(found, rows, err_msg="a few bits of a zstd frame mean nothing; any other must be noticed")
+
+
 # ---------------------------------------------------------------------------------------------- killed at any moment
 
 WRITER = """
@@ -397,6 +430,72 @@ def test_sweep_of_a_whole_corpus_leaves_it_finished(out: Path, rows: NDArray[np.
     assert tree(out) == before
 
 
+@pytest.mark.parametrize("place", ["data", "data/alpha", "data/elsewhere", "bank/fracture", "commits"])
+def test_link_within_a_corpus_is_refused_and_what_it_points_to_is_left_alone(out: Path, place: str) -> None:
+    elsewhere = out.parent / "elsewhere"
+    (elsewhere / "brick").mkdir(parents=True)
+    (elsewhere / "brick" / "thesis.tex").write_text("mine")
+    if (out / place).exists():
+        (out / place).rename(out.parent / "aside")
+    (out / place).parent.mkdir(exist_ok=True)
+    (out / place).symlink_to(elsewhere)
+    with pytest.raises(OutputError, match=f"{place}: is a symbolic link; put what it points to in its place"):
+        open_output(out, Recipe())
+    assert (elsewhere / "brick" / "thesis.tex").read_text() == "mine"
+
+
+def test_sweep_follows_no_link_out_of_the_corpus(out: Path) -> None:
+    elsewhere = out.parent / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("photograph.png", "other.png"):
+        (elsewhere / name).write_text("mine")
+    (out / "data" / "folder").symlink_to(elsewhere)
+    (out / "data" / "file").symlink_to(elsewhere / "other.png")
+    assert sweep(out, set(), set()) == 1, "the link to a file, and not the file"
+    assert tree(elsewhere) == {"other.png": b"mine", "photograph.png": b"mine"}
+
+
+def test_corpus_folder_itself_may_be_a_link(tmp_path: Path, rows: NDArray[np.uint8]) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    out = tmp_path / "out"
+    for _ in range(2):
+        open_output(out, Recipe())
+        create_array(out, "data", KEY, SPEC, zstd_level=1)
+        write_rows(out, rows, 0)
+    assert_array_equal(read_rows(out, "data", KEY, "image", 0, 2), rows[:2])
+
+
+def test_current_folder_can_be_the_corpus_folder(
+    tmp_path: Path, rows: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = Path()
+    open_output(out, Recipe())
+    create_array(out, "data", KEY, SPEC, zstd_level=1)
+    (file,) = write_rows(out, rows, 0)  # at one time it never came back from here
+    record = bank_commit(out, file)
+    commit(out, record)
+    assert read_valid_commits(out, "bank", BankRecord, Recipe()) == [record]
+    sweep(out, {file.path}, {layout.commit_name("bank", "fracture", 0)})
+    prune_arrays(out)
+    assert_array_equal(read_rows(out, "data", KEY, "image", 0, 2), rows[:2])
+
+
+def test_corpus_is_unfinished_on_disk_before_a_shard_is_made_anew(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (layout.CORPUS, layout.MANIFEST):
+        (out / name).write_bytes(b"finished")
+    seen: list[tuple[str, set[str]]] = []
+
+    def fsync(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115  (pathlib would resolve it)
+        seen.append((path, {layout.CORPUS, layout.MANIFEST} & set(os.listdir(path))))  # noqa: PTH208
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    mark_unfinished(out)
+    assert seen == [(str(out), set())]
+
+
 def test_prune_removes_arrays_that_hold_no_shard(out: Path, rows: NDArray[np.uint8]) -> None:
     write_rows(out, rows, 0)
     create_array(out, "data", "beta/tile", SPEC, zstd_level=1)
@@ -476,6 +575,43 @@ def test_damaged_identity_is_refused(tmp_path: Path, content: bytes) -> None:
         read_identity(tmp_path)
 
 
+def test_other_code_version_with_other_settings_is_named_as_the_code_version(tmp_path: Path) -> None:
+    open_output(tmp_path, Recipe())
+    identity = json.loads((tmp_path / layout.CONFIG).read_bytes())
+    del identity["config"]["seed"]  # as if that setting were new
+    (tmp_path / layout.CONFIG).write_text(json.dumps(identity | {"code_version": "0.0.1+abc"}))
+    with pytest.raises(OutputError, match=r"begun by code version 0\.0\.1\+abc"):
+        open_output(tmp_path, Recipe())
+
+
+def test_of_two_recipes_that_begin_at_once_the_first_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    first, second = Recipe(seed=1), Recipe(seed=2)
+    (out / layout.LOG).mkdir(parents=True)
+    lock, raced = store.lock_output, []
+
+    @contextmanager
+    def lock_late(folder: Path) -> Iterator[None]:
+        if not raced:  # the other one comes between the look at the folder and the lock
+            raced.append(True)
+            open_output(folder, first)
+        with lock(folder):
+            yield
+
+    monkeypatch.setattr(store, "lock_output", lock_late)
+    with pytest.raises(OutputError, match=r"another recipe \(seed is 1 there and 2 here"):
+        open_output(out, second)
+    assert raced
+    assert read_identity(out).config == first
+
+
+def test_folder_that_another_process_is_beginning_is_not_begun_too(tmp_path: Path) -> None:
+    (tmp_path / layout.LOG).mkdir()
+    with lock_output(tmp_path), pytest.raises(OutputError, match="is writing here; wait for it"):
+        open_output(tmp_path, Recipe())
+    assert not (tmp_path / layout.CONFIG).exists()
+
+
 def test_name_too_long_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="the path is too long"):
         open_output(tmp_path / ("x" * 300), Recipe())
@@ -538,6 +674,7 @@ with lock_output(Path(sys.argv[1])):
         (errno.EROFS, "the file system is read-only"),
         (errno.EACCES, "permission is denied"),
         (errno.EIO, "the disk reports an error"),
+        (errno.ENOLCK, "the file system has no locks; give a folder on a local disk"),
     ],
 )
 def test_refusal_is_one_line_that_says_where_and_what_to_do(tmp_path: Path, code: int, said: str) -> None:
