@@ -138,7 +138,8 @@ class DaskExecutor:
                     threads_per_worker=1,
                     processes=True,
                     dashboard_address=None,
-                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else port 8787, open to the network
+                    # else port 8787, open to the network, and a folder left in /tmp that all users share
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0", "local_directory": scratch},
                     memory_limit=0,
                     local_directory=scratch,
                     silence_logs=logging.CRITICAL,

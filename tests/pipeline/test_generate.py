@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]  # comes with distributed
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -353,6 +353,21 @@ def test_corpus_does_not_look_finished_while_a_shard_is_made_anew(
         generate(copied, load_recipe(recipe_file, overrides={}), workers=1)
     assert not (copied / "corpus.json").exists()
     assert not (copied / "manifest.parquet").exists()
+
+
+def test_corpus_does_not_look_finished_while_new_photographs_are_taken_in(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate(tmp_path / "out", small_recipe(photographs), workers=1)
+    save(photographs / "part9.png", surface(9, (64, 64)))
+
+    def fails(spec: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("pipeline.generate.store_sources", fails)
+    with pytest.raises(OutputError):
+        generate(tmp_path / "out", small_recipe(photographs), workers=1)
+    assert not (tmp_path / "out" / "corpus.json").exists()
 
 
 def test_photographs_that_came_and_went_since_give_the_same_as_a_new_corpus(tmp_path: Path) -> None:

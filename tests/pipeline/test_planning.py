@@ -33,7 +33,7 @@ SIZE = 64
 def disc(size: int = SIZE) -> NDArray[np.bool_]:
     """A round part in the middle of a picture."""
     yy, xx = np.mgrid[:size, :size] + 0.5
-    return (yy - size / 2) ** 2 + (xx - size / 2) ** 2 < (0.35 * size) ** 2
+    return np.asarray(np.hypot(yy - size / 2, xx - size / 2) < 0.35 * size)
 
 
 def category(name: str, number: int, foreground: NDArray[np.bool_] | None = None) -> CategorySources:

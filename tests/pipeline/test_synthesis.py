@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def whole(finished: Path, recipe: Recipe) -> SampleSpec:
 
 
 def make(spec: SampleSpec) -> list[MadeSample]:
-    return list(make_samples(spec, Counter()))
+    return list(make_samples(spec, defaultdict(float)))
 
 
 def assert_same(one: MadeSample, other: MadeSample) -> None:

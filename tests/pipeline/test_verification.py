@@ -364,9 +364,9 @@ def far_from_crack(sample: Sample, support_px: int) -> NDArray[np.bool_]:
     steps = np.linspace(0.0, 1.0, 9)[:, None, None]
     path = (placed[:, 0] * (1 - steps) + placed[:, 1] * steps).reshape(-1, 2)
     centres = np.argwhere(np.ones((size, size))) + 0.5
-    nearest = cKDTree(path).query(centres)[0].reshape(size, size)
+    nearest = np.asarray(cKDTree(path).query(centres)[0]).reshape(size, size)
     ragged_px = 3.0  # the path's wiggle and the lips' roughness
-    return nearest > support_px + record.width * size / 2 + ragged_px
+    return np.asarray(nearest > support_px + record.width * size / 2 + ragged_px)
 
 
 def test_no_sample_breaks_an_invariant_by_an_independent_count(finished: Path) -> None:
