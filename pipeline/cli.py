@@ -223,7 +223,7 @@ def inspect(
 
     with ConsoleProgress(console) as progress:
         categories = find_categories(recipe)
-        advance = progress.count("inspecting", "categories")
+        advance = progress.count("inspecting", "categories", total=len(categories))
         looked = []
         for number, category in enumerate(categories):
             looked.append(inspect_category(recipe, category))

@@ -100,9 +100,11 @@ class ConsoleProgress:
         """First Ctrl-C."""
         self._console.print("[yellow]stopping[/yellow] after the shards under way; Ctrl-C again stops at once")
 
-    def count(self, name: str, unit: str) -> Callable[[int, int], None]:
-        """A function of (done, total) that drives one bar."""
-        started = False
+    def count(self, name: str, unit: str, *, total: int | None = None) -> Callable[[int, int], None]:
+        """A function of (done, total) that drives one bar; the bar is there from the start if the total is known."""
+        started = total is not None
+        if total is not None:
+            self.stage(f"{name} {unit}", total, 0)
 
         def advance(done: int, total: int) -> None:
             nonlocal started

@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
+from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -129,6 +130,7 @@ class DaskExecutor:
         self._settled = True
         _quiet_dask()
         # children inherit the blocked SIGINT, so that a Ctrl-C while they start does not reach them; here it waits
+        resource_tracker.ensure_running()  # started later, it would unblock SIGINT in the thread that starts workers
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with ExitStack() as stack:  # whatever was begun is ended if the rest cannot be

@@ -235,10 +235,13 @@ def test_first_interrupt_says_how_to_go_on_and_resume_gives_the_same_bytes(
     assert digest(out) == finished_digest
 
 
-def test_interrupt_while_workers_start_is_not_lost(maphc2f: CommandLine, recipe_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("later_s", [0.0, 1.0])
+def test_interrupt_while_workers_start_is_not_lost_and_does_not_reach_them(
+    later_s: float, maphc2f: CommandLine, recipe_file: Path, tmp_path: Path
+) -> None:
     process = maphc2f.start("generate", "out", "--config", recipe_file, "--workers", "2")
-    wait_for(lambda: (tmp_path / "out" / "log" / "lock").exists(), process)
-    wait_for(lambda: psutil.Process(process.pid).children(), process)
+    wait_for(lambda: len(psutil.Process(process.pid).children()) >= 3, process)  # two workers, and Python's own helper
+    time.sleep(later_s)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everyone
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 130
