@@ -98,7 +98,7 @@ def test_killed_process_group_resumes_to_the_same_bytes(
     maphc2f: CommandLine, recipe_file: Path, finished_digest: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    command = ("generate", out, "--config", recipe_file, "--workers", "2")
+    command = ("generate", out, "--config", recipe_file, "--workers")
     moments = np.random.default_rng(20)
     begun = (
         lambda: (out / "config.json").exists(),
@@ -107,14 +107,14 @@ def test_killed_process_group_resumes_to_the_same_bytes(
         lambda: any((out / "commits").glob("bank--*")),
         lambda: any((out / "commits").glob("samples--*")),
     )
-    for stage in begun:
-        process = maphc2f.start(*command)
+    for stage, workers in zip(begun, "21212", strict=True):
+        process = maphc2f.start(*command, workers)
         wait_for(stage, process)
         time.sleep(moments.uniform(0.0, 0.3))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         assert not (out / "corpus.json").exists() or digest(out) == finished_digest
-    done = maphc2f.run(*command)
+    done = maphc2f.run(*command, "2")
     assert done.returncode == 0, done.stderr
     assert digest(out) == finished_digest
 
