@@ -307,6 +307,8 @@ def go_on():
 
 seconds, debris, random_delay = None, 0, random.Random(7)
 for trial in range(trials + 1):  # the first tells how long it takes undisturbed
+    if trial > 40 and debris >= 5:  # enough kills hit a writer at work; how many do is a matter of luck and load
+        break
     begun = time.perf_counter()
     child = os.fork()
     if not child:
@@ -342,7 +344,7 @@ print(debris)
 
 def test_writer_killed_at_random_moments_leaves_no_trace_after_resuming(tmp_path: Path) -> None:
     undisturbed = run_python(WRITER, tmp_path / "undisturbed", 0)
-    killed = run_python(WRITER, tmp_path / "killed", 40)
+    killed = run_python(WRITER, tmp_path / "killed", 400)
     assert (undisturbed.returncode, killed.returncode) == (0, 0), undisturbed.stderr + killed.stderr
     assert int(killed.stdout) >= 5, "too few kills hit a writer at work for this test to mean anything"
     found, expected = tree(tmp_path / "killed"), tree(tmp_path / "undisturbed")
