@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from manifests.config import BankConfig, FractureConfig, Recipe, SourceSpec
+from manifests.config import BankConfig, FractureConfig, SourceSpec
+from pipeline.recipe import Recipe
 
 
 def test_throughput_benchmark_measures_every_stage() -> None:

@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from manifests import Corpus
-from manifests.config import Recipe, parse_source
+from manifests.config import parse_source
+from pipeline.recipe import Recipe
 from pipeline.generate import generate
 
 SAMPLE_STAGES = ("read", "physics", "render", "npcf", "label", "finish", "write")

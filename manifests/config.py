@@ -1,7 +1,7 @@
-"""The recipe: one frozen tree that says everything that decides a byte of the corpus.
+"""Sections of the recipe that no mechanism owns: sources, foreground, bank, placement, passes, label, store.
 
-How fast or where it runs (workers, output folder) is not part of it. It is parsed once, at the edge;
-inner code receives these objects and never a dict.
+`pipeline.recipe` joins them with the parameters of the mechanisms. All are frozen and parsed once, at the edge; inner
+code receives these objects and never a dict.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from manifests.errors import ConfigError
-from manifests.hashing import canonical_json, sha256_bytes
 
 __all__ = [
     "AUTO",
@@ -26,19 +23,17 @@ __all__ = [
     "FitPolicy",
     "ForegroundConfig",
     "ForegroundMode",
-    "FractureConfig",
     "LabelConfig",
     "NpcfConfig",
     "PlacementConfig",
+    "ProductKind",
     "Range",
-    "Recipe",
     "RenderConfig",
     "SourceKind",
     "SourceSpec",
     "StoreConfig",
-    "config_sha256",
     "expand_path",
-    "load_recipe",
+    "explain_validation",
     "parse_source",
 ]
 
@@ -46,7 +41,7 @@ SourceKind = Literal["builtin", "folder", "mvtec", "visa", "btad"]
 FitPolicy = Literal["crop", "pad", "stretch"]
 ForegroundMode = Literal["auto", "object", "texture", "masks"]
 AllocationPolicy = Literal["equal", "proportional"]
-MechanismName = Literal["fracture"]
+ProductKind = Literal["rust", "black", "white"]
 AUTO: Literal["auto"] = "auto"
 
 MIN_SIZE_PX = 32
@@ -77,11 +72,13 @@ AutoOrPositive = Annotated[
 ]
 
 
-class _Frozen(BaseModel):
+class Section(BaseModel):
+    """A frozen part of the recipe; unknown keys and infinite numbers are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class SourceSpec(_Frozen):
+class SourceSpec(Section):
     """Where normal photographs come from."""
 
     kind: SourceKind = Field(description="builtin, folder, mvtec, visa or btad")
@@ -114,7 +111,7 @@ class SourceSpec(_Frozen):
         return self.name or self.kind
 
 
-class ForegroundConfig(_Frozen):
+class ForegroundConfig(Section):
     """Where on a picture the part is."""
 
     mode: ForegroundMode = Field(
@@ -126,36 +123,11 @@ class ForegroundConfig(_Frozen):
     margin_px: int = Field(2, ge=0, le=64, description="pixels eroded from the part's outline, at the corpus size")
 
 
-class FractureConfig(_Frozen):
-    """AT2 phase-field fracture in anti-plane shear. Lengths in grid spacings h, loads in Griffith units."""
-
-    weight: float = Field(1.0, ge=0, description="share of the samples, relative to the other mechanisms")
-    grid: int = Field(128, ge=32, le=512, description="cells a side of the simulated square")
-    length_ratio: float = Field(2.0, ge=1.5, le=8, description="regularisation length l / h")
-    residual_stiffness: float = Field(1e-4, gt=0, le=1e-2, description="share of stiffness left in a crack")
-    toughness_sigma: Range = Field((0.2, 0.65), description="spread s of ln Gc between trajectories")
-    correlation_cells: PositiveRange = Field(
-        (1.2, 4.0), description="correlation length of the fine part of ln Gc, in h"
-    )
-    notch_fraction: ShareRange = Field((0.06, 0.16), description="length of the starting flaw / width of the domain")
-    edge_share: float = Field(0.5, ge=0, le=1, description="share of flaws that start at the edge of the domain")
-    snapshots: int = Field(20, ge=4, le=64, description="states kept along one trajectory")
-
-    @model_validator(mode="after")
-    def _grid_coarsens(self) -> Self:
-        odd = self.grid
-        while odd % 2 == 0 and odd > 4:
-            odd //= 2
-        if odd > 7:
-            raise ValueError(f"grid must be a power of two times at most 7, such as 64, 96 or 128, got {self.grid}")
-        return self
-
-
-class BankConfig(_Frozen):
+class BankConfig(Section):
     """The bank of simulated trajectories that samples draw from."""
 
     trajectories: AutoOrPositive = Field(
-        AUTO, description="number of simulations; auto: one for every 12 samples, between 20 and 2,000"
+        AUTO, description="simulations of each mechanism; auto: one for every 24 samples, between 20 and 2,000"
     )
     groups: int = Field(10, ge=2, le=100, description="leak-free parts: sources and trajectories never cross them")
 
@@ -166,25 +138,34 @@ class BankConfig(_Frozen):
         return self
 
 
-class PlacementConfig(_Frozen):
+class PlacementConfig(Section):
     """How a trajectory is laid on a picture. Lengths relative to the picture's side, so sizes look alike."""
 
-    extent: PositiveRange = Field((0.35, 1.3), description="side of the simulated square / side of the picture")
-    width: ShareRange = Field((0.0045, 0.020), description="widest opening / side of the picture, log-uniform")
-    growth: ShareRange = Field((0.25, 1.0), description="how far along its trajectory the crack is, by length")
+    extent: PositiveRange = Field(
+        (0.1, 1.5),
+        description="bounds of the side of the simulated square / side of the picture; within them the area decides",
+    )
 
 
-class RenderConfig(_Frozen):
-    """How fields become appearance."""
+class RenderConfig(Section):
+    """How fields become appearance: each sample draws from these ranges."""
 
     depth_to_width: PositiveRange = Field((2.0, 8.0), description="depth of a crack / its width: sets its darkness")
     lip_height: Range = Field((0.0, 0.35), description="raised and rounded lips: slope of the relief at the edge")
     roughness: Range = Field((0.03, 0.2), description="ragged lips: standard deviation of the edge / half width")
     debris: Range = Field((0.0, 0.2), description="dirt left along the crack: optical density")
     glint: Range = Field((0.0, 0.35), description="light thrown back by a lip / brightest light on the part")
+    gloss: Range = Field((0.1, 0.5), description="mirror-like share of the light that a relief throws back")
+    gloss_exponent: PositiveRange = Field(
+        (8.0, 40.0), description="sharpness of that reflection; higher is more polished"
+    )
+    pit_floor: ShareRange = Field((0.35, 0.9), description="reflectance of a pit's floor / that of the sound surface")
+    products: tuple[ProductKind, ...] = Field(
+        ("rust", "black", "white"), min_length=1, description="corrosion products, one drawn for each sample"
+    )
 
 
-class NpcfConfig(_Frozen):
+class NpcfConfig(Section):
     """The coarse pass: div(kappa grad u) - lambda (u - c) = div(v) on the support."""
 
     support_px: int = Field(6, ge=2, le=64, description="how far the support reaches beyond the defect, in pixels")
@@ -194,7 +175,7 @@ class NpcfConfig(_Frozen):
     max_iterations: int = Field(200, ge=1, le=10_000, description="bound on the iterations of the solver")
 
 
-class LabelConfig(_Frozen):
+class LabelConfig(Section):
     """What is a visible change, and which samples are kept."""
 
     visible_threshold: int = Field(
@@ -211,54 +192,13 @@ class LabelConfig(_Frozen):
         return self
 
 
-class StoreConfig(_Frozen):
+class StoreConfig(Section):
     """How arrays are laid in files."""
 
     shard_images: AutoOrPositive = Field(
         AUTO, description="images in one shard; auto: about 50 MB before compression, at most 256"
     )
     zstd_level: int = Field(1, ge=1, le=19, description="compression level; every chunk has a checksum")
-
-
-class Recipe(_Frozen):
-    """Everything that decides the bytes of a corpus."""
-
-    name: str = Field("maphc2f", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the corpus")
-    seed: int = Field(0, ge=0, lt=2**63, description="root of all random streams; 0 is a seed like any other")
-    count: int = Field(256, ge=1, le=100_000_000, description="samples in all, exactly")
-    size: int = Field(256, ge=MIN_SIZE_PX, le=MAX_SIZE_PX, description="side of the square pictures, in pixels")
-    fit: FitPolicy = Field("crop", description="non-square photographs: crop the middle, pad, or stretch")
-    max_pixels: int = Field(100_000_000, ge=1_000, le=10**9, description="largest photograph that is decoded")
-    allocation: AllocationPolicy = Field(
-        "equal", description="samples over categories: equal, or proportional to their usable photographs"
-    )
-    sources: tuple[SourceSpec, ...] = Field(
-        (SourceSpec(kind="builtin"),), min_length=1, description="the data sets of photographs to start from"
-    )
-    foreground: ForegroundConfig = ForegroundConfig()
-    fracture: FractureConfig = FractureConfig()
-    bank: BankConfig = BankConfig()
-    placement: PlacementConfig = PlacementConfig()
-    render: RenderConfig = RenderConfig()
-    npcf: NpcfConfig = NpcfConfig()
-    label: LabelConfig = LabelConfig()
-    store: StoreConfig = StoreConfig()
-
-    @model_validator(mode="after")
-    def _some_mechanism(self) -> Self:
-        if not self.mechanism_weights():
-            raise ValueError("every mechanism has weight 0: nothing to make")
-        return self
-
-    def mechanism_weights(self) -> dict[str, float]:
-        """Mechanisms that take part, with their weights."""
-        weights = {name: float(getattr(self, name).weight) for name in get_args(MechanismName)}
-        return {name: weight for name, weight in weights.items() if weight > 0}
-
-
-def config_sha256(recipe: Recipe) -> str:
-    """Identity of a recipe: sha256 of its canonical JSON."""
-    return sha256_bytes(canonical_json(recipe.model_dump(mode="json")))
 
 
 def parse_source(text: str) -> SourceSpec:
@@ -278,57 +218,7 @@ def parse_source(text: str) -> SourceSpec:
     try:
         return SourceSpec.model_validate({"kind": kind, "path": path or None})
     except ValidationError as error:
-        raise ConfigError(f"--source {text!r}: {_explain(error, SourceSpec)}") from None
-
-
-def load_recipe(path: Path | None, *, overrides: dict[str, object]) -> Recipe:
-    """Read a YAML recipe and lay command-line options over it.
-
-    Parameters
-    ----------
-    path : Path or None
-        The YAML file; None starts from the defaults.
-    overrides : dict
-        Top-level values given on the command line.
-
-    Raises
-    ------
-    ConfigError
-        The file is missing, not YAML, not a mapping, or has an unknown key or a value out of range.
-    """
-    where = str(path) if path else "command line"
-    content: object = {}
-    if path is not None:
-        try:
-            content = _read_yaml(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"recipe {path}: cannot be read ({error}); give a YAML file") from None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"recipe {path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{where}: expected a mapping of settings, got {type(content).__name__}")
-    try:
-        return Recipe.model_validate({**content, **overrides})
-    except ValidationError as error:
-        given = error.errors()[0]["loc"][:1]
-        where = "command line" if given and given[0] in overrides else where
-        raise ConfigError(f"{where}: {_explain(error, Recipe)}") from None
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a repeated key is an error; plain YAML keeps the last one in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read_yaml(text: str) -> object:
-    content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of SafeLoader
-    return {} if content is None else content
+        raise ConfigError(f"--source {text!r}: {explain_validation(error, SourceSpec)}") from None
 
 
 def expand_path(path: str) -> Path:
@@ -361,7 +251,7 @@ _PLAIN_WORDS = {
 }
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
     """First problem of a validation error, as one line."""
     first = error.errors()[0]
     loc = first["loc"]

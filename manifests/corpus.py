@@ -33,14 +33,14 @@ __all__ = [
     "Corpus",
     "CorpusCounts",
     "CorpusInfo",
+    "DistributionInfo",
     "Field",
     "LicenceInfo",
+    "MechanismInfo",
     "Sample",
     "Spread",
     "read_array",
 ]
-
-FIELDS = ("opening", "damage")
 
 
 class _Info(BaseModel):
@@ -67,6 +67,30 @@ class LicenceInfo(_Info):
     sources: int
 
 
+class MechanismInfo(_Info):
+    """A mechanism of the corpus, and the fields that its samples have."""
+
+    title: str
+    summary: str
+    fields: list[str]
+
+
+class DistributionInfo(_Info):
+    """A distribution that the recipe asked for, beside what came out of it.
+
+    ``asked`` and ``got`` are the values below which 5, 25, 50, 75 and 95 % lie; ``distance`` is the largest gap between
+    the two cumulative distributions (Kolmogorov and Smirnov), 0..1.
+    """
+
+    mechanism: str
+    quantity: str  # area, severity, width
+    unit: str
+    asked: list[float]
+    got: list[float]
+    distance: float
+    samples: int
+
+
 class CorpusCounts(_Info):
     """What the corpus holds, counted from its records."""
 
@@ -75,7 +99,7 @@ class CorpusCounts(_Info):
     by_category: dict[str, dict[str, int]]  # "<dataset>/<category>" -> status -> samples
     by_mechanism: dict[str, int]
     sources: dict[str, int]  # status -> photographs
-    trajectories: int
+    trajectories: dict[str, int]  # mechanism -> simulations
 
 
 class CorpusInfo(_Info):
@@ -93,7 +117,9 @@ class CorpusInfo(_Info):
     config_sha256: str
     code_version: str
     counts: CorpusCounts
+    mechanisms: dict[str, MechanismInfo]
     statistics: dict[str, Spread]
+    distributions: list[DistributionInfo]
     licences: list[LicenceInfo]
     files: list[FileRecord] = []  # every file of the corpus that no commit record names, this one left out
 
@@ -124,7 +150,7 @@ class Sample:
     mask : (H, W) uint8
         0 normal, 255 visibly changed.
     fields : mapping of str to Field
-        Physical fields by name.
+        Physical fields by name: those of the sample's mechanism.
     source : (H, W, 3 or 1) uint8
         The normal photograph it was made from.
     foreground : (H, W) bool
@@ -133,6 +159,7 @@ class Sample:
 
     root: Path
     record: SampleRecord
+    field_names: tuple[str, ...]
 
     def _row(self, name: str, row: int) -> NDArray[Any]:
         key = f"{self.record.dataset}/{self.record.category}"
@@ -160,10 +187,10 @@ class Sample:
 
     @cached_property
     def fields(self) -> Mapping[str, Field]:
-        """Physical fields by name."""
+        """Physical fields by name: those of the sample's mechanism."""
         key = f"{self.record.dataset}/{self.record.category}"
         found = {}
-        for name in FIELDS:
+        for name in self.field_names:
             attributes = _open_array(str(self.root), layout.DATA, key, name).attrs
             values = self._row(name, self.record.row).astype(np.float32)
             found[name] = Field(values=values, unit=str(attributes["unit"]), meaning=str(attributes["meaning"]))
@@ -218,7 +245,10 @@ class Corpus(Sequence[Sample]):
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"sample {index} of a corpus of {len(self)}")
-        return Sample(self.path, from_table(self.table.slice(position, 1), SampleRecord)[0])
+        return self._sample(from_table(self.table.slice(position, 1), SampleRecord)[0])
+
+    def _sample(self, record: SampleRecord) -> Sample:
+        return Sample(self.path, record, tuple(self.info.mechanisms[record.mechanism].fields))
 
     def __iter__(self) -> Iterator[Sample]:
         for _, samples in self.iter_shards():
@@ -251,7 +281,7 @@ class Corpus(Sequence[Sample]):
             blocks = {n: read_array(self.path, layout.DATA, key, n, start, stop) for n in ("image", "mask")}
             samples = []
             for record in records:
-                sample = Sample(self.path, record)
+                sample = self._sample(record)
                 for name, block in blocks.items():  # what the cached properties would read one by one
                     sample.__dict__[name] = block[record.row - start]
                 samples.append(sample)

@@ -13,7 +13,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-__all__ = ["canonical_json", "code_version", "sha256_bytes", "sha256_file"]
+__all__ = ["canonical_json", "code_version", "package_digest", "sha256_bytes", "sha256_file"]
 
 _CODE_PACKAGES = ("manifests", "physics", "refine", "pipeline")
 
@@ -44,10 +44,16 @@ def code_version() -> str:
     """
     from manifests import __version__
 
+    return f"{__version__}+{package_digest(*_CODE_PACKAGES)[:12]}"
+
+
+@cache
+def package_digest(*packages: str) -> str:
+    """Hexadecimal sha256 of the source of these packages, names of the modules included."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    for package in _CODE_PACKAGES:
+    for package in packages:
         for path in sorted((root / package).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0")
             digest.update(path.read_bytes() + b"\0")
-    return f"{__version__}+{digest.hexdigest()[:12]}"
+    return digest.hexdigest()

@@ -6,8 +6,8 @@
     ├── config.json            the recipe, canonical JSON, and the code version: OUT's identity
     ├── inventory.parquet      every photograph found, usable or not
     ├── plan.parquet           one row a sample, before any computing
-    ├── data/                  Zarr v3: <dataset>/<category>/{image,mask,opening,damage,source,foreground}
-    ├── bank/                  Zarr v3: <mechanism>/{damage,segments,opening}
+    ├── data/                  Zarr v3: <dataset>/<category>/{image,mask,<fields>,source,foreground}
+    ├── bank/                  Zarr v3: <mechanism>/{severity,area,<fields>,segments,opening}
     ├── commits/               one JSON a finished shard; without it a shard does not exist
     ├── manifest.parquet       one row a sample, built from the commit records alone
     ├── corpus.json            schema version, recipe, counts, statistics, licences
@@ -49,7 +49,7 @@ CORPUS = "corpus.json"
 LOG = "log"
 TOP_LEVEL = frozenset({CONFIG, INVENTORY, PLAN, DATA, BANK, COMMITS, MANIFEST, CORPUS, LOG})
 
-SAMPLE_ARRAYS = ("image", "mask", "opening", "damage")
+SAMPLE_ARRAYS = ("image", "mask")  # and the fields of the mechanisms that take part
 SOURCE_ARRAYS = ("source", "foreground")
 
 

@@ -108,10 +108,12 @@ class PlanRow(_Record):
     group: int  # sources and trajectories of one group appear in no other
     dihedral: int  # 0..7: quarter turns (value % 4), then a mirror if value >= 4
     angle_deg: float  # further rotation, counter-clockwise as seen, degrees
-    extent: float  # side of the simulated square / side of the picture
-    center_y: float  # centre of the simulated square / side of the picture
-    center_x: float
-    width: float  # widest opening / side of the picture
+    from_edge: bool  # it comes in from the edge of the part
+    anchor_y: float  # where the defect is put / side of the picture: its middle, or its mouth at the part's edge
+    anchor_x: float
+    asked_area: float  # area of the defect / picture that the recipe's distribution asks for
+    asked_severity: float  # how far along its trajectory, 0..1
+    width: float  # widest opening / side of the picture; 0 for a mechanism that opens nothing
     seed_path: str  # root of the sample's random stream; the attempt is appended
 
 
@@ -120,10 +122,14 @@ class SampleRecord(PlanRow):
 
     status: SampleStatus
     attempts: int  # draws used, >= 1
+    extent: float  # side of the simulated square / side of the picture
+    center_y: float  # centre of the simulated square / side of the picture
+    center_x: float
     area_px: int  # pixels of the mask
     area_fraction: float
-    severity: float  # crack length of the snapshot / that of its whole trajectory, 0..1
-    length_px: float  # length of visible crack path in pixels
+    severity: float  # growth at the snapshot / at the end of its trajectory, 0..1
+    length_px: float  # length of open crack in pixels; 0 for a mechanism that opens nothing
+    relief_px: float  # deepest or highest point of the surface, pixels; 0 for a mechanism without relief
     contrast: float  # mean absolute change in the mask, grey levels of 255
     residual: float  # npcF: relative residual reached
     iterations: int  # npcF: solver iterations used
@@ -141,11 +147,11 @@ class BankRecord(_Record):
     trajectory: int
     mechanism: str
     group: int
-    snapshots: int
+    from_edge: bool
     seed_path: str
-    length_cells: tuple[float, ...]  # crack length at every snapshot, in grid spacings
-    branch_points: int  # junctions of the final crack
-    load: tuple[float, ...]  # applied load at every snapshot, / sqrt(mean(Gc) / (mu h))
+    severity: tuple[float, ...]  # growth at every snapshot / at the last
+    area: tuple[float, ...]  # share of the square that is affected at every snapshot; see `physics.mechanism`
+    facts: dict[str, tuple[float, ...]]  # what the mechanism tells of itself, such as the load; unit in the name
 
 
 class FileRecord(_Record):

@@ -10,11 +10,12 @@ NumPy, "Parallel random number generation": ``SeedSequence(entropy, spawn_key=..
 
 from __future__ import annotations
 
+import zlib
 from enum import IntEnum
 
 import numpy as np
 
-__all__ = ["Stage", "seed_path", "stream"]
+__all__ = ["Stage", "name_key", "seed_path", "stream"]
 
 
 class Stage(IntEnum):
@@ -25,6 +26,11 @@ class Stage(IntEnum):
     BANK = 3
     SAMPLE = 4
     ROUGHNESS = 5
+
+
+def name_key(name: str) -> int:
+    """Position of a name in a stream: the same whatever other names there are."""
+    return zlib.crc32(name.encode())
 
 
 def stream(seed: int, stage: Stage, *position: int) -> np.random.Generator:

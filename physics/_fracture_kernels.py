@@ -15,7 +15,6 @@ import numpy as np
 from numba import njit
 
 _OMEGA_JACOBI = 0.8  # damping that smooths the 5-point operator best
-_OMEGA_SOR = 1.25  # over-relaxation of the screened damage equation, best for l / h of 1.5 to 4
 
 
 @njit(cache=True)
@@ -52,17 +51,6 @@ def driving_energy(u, psi):
 
 
 @njit(cache=True)
-def corner_jump(u, jump):
-    """Displacement jump across corners, (n + 1, n + 1): mean of the two links in each direction, summed."""
-    n = u.shape[0]
-    for a in range(1, n):
-        for b in range(1, n):
-            across_x = 0.5 * ((u[a - 1, b] - u[a - 1, b - 1]) + (u[a, b] - u[a, b - 1]))
-            across_y = 0.5 * ((u[a, b - 1] - u[a - 1, b - 1]) + (u[a, b] - u[a - 1, b]))
-            jump[a, b] = abs(across_x) + abs(across_y)
-
-
-@njit(cache=True)
 def _mirror_ring(d):
     n = d.shape[0] - 1
     for b in range(1, n):
@@ -74,50 +62,119 @@ def _mirror_ring(d):
 
 
 @njit(cache=True)
-def relax_damage(d, floor, psi, toughness, length, tolerance, max_sweeps):
-    """Solve the damage equation with d >= floor by projected red-black over-relaxation; sweeps used.
-
-    (Gc / l + 2 psi) d - div(Gc l grad d) = 2 psi.  d is updated in place.
-    """
-    n = d.shape[0] - 1
-    half_l = 0.5 * length
-    for sweep in range(max_sweeps):
-        change = 0.0
-        for colour in range(2):
-            for a in range(1, n):
-                first = 1 + (a + 1 + colour) % 2
-                for b in range(first, n, 2):
-                    gc = toughness[a, b]
-                    north = half_l * (gc + toughness[a - 1, b])
-                    south = half_l * (gc + toughness[a + 1, b])
-                    west = half_l * (gc + toughness[a, b - 1])
-                    east = half_l * (gc + toughness[a, b + 1])
-                    if a == 1:
-                        north = 0.0
-                    if a == n - 1:
-                        south = 0.0
-                    if b == 1:
-                        west = 0.0
-                    if b == n - 1:
-                        east = 0.0
-                    drive = 2.0 * psi[a, b]
-                    total = north * d[a - 1, b] + south * d[a + 1, b] + west * d[a, b - 1] + east * d[a, b + 1]
-                    value = (drive + total) / (gc / length + drive + north + south + west + east)
-                    value = d[a, b] + _OMEGA_SOR * (value - d[a, b])
-                    value = min(1.0, max(floor[a, b], value))
-                    change = max(change, abs(value - d[a, b]))
-                    d[a, b] = value
-        if change < tolerance:
-            _mirror_ring(d)
-            return sweep + 1
-    _mirror_ring(d)
-    return max_sweeps
+def _damage_balance(d, psi, toughness, length, along_y, along_x, down, up, viscosity, inverse, source):
+    """Diagonal (inverted) and source of the damage equation, interior corners; links as in `_damage_sweep`."""
+    m = d.shape[0]
+    half = d.dtype.type(0.5 * length)
+    for a in range(1, m - 1):
+        for b in range(1, m - 1):
+            gc = toughness[a, b]
+            links = along_y * (gc + gc + toughness[a - 1, b] + toughness[a + 1, b])
+            links += along_x * (gc + gc + toughness[a, b - 1] + toughness[a, b + 1])
+            links += down * (gc + gc + toughness[a - 1, b - 1] + toughness[a + 1, b + 1])
+            links += up * (gc + gc + toughness[a - 1, b + 1] + toughness[a + 1, b - 1])
+            drive = psi[a, b] + psi[a, b]
+            inverse[a, b] = 1.0 / (gc / length + drive + viscosity + half * links)
+            source[a, b] = drive + viscosity * d[a, b]
 
 
 @njit(cache=True)
-def surface_energy(d, toughness, length):
-    """Sum over corners of Gc / (2 l) (d^2 + l^2 |grad d|^2), in units of Gc h."""
+def _damage_sweep(d, previous, floor, toughness, inverse, source, half, along_y, along_x, omega):
+    """One step of the second-order Richardson iteration, new values over the ``previous`` ones, within the bounds."""
+    m = d.shape[0]
+    one = d.dtype.type(1.0)
+    for a in range(1, m - 1):
+        for b in range(1, m - 1):
+            gc = toughness[a, b]
+            total = along_y * (gc * (d[a - 1, b] + d[a + 1, b]))
+            total += along_y * (toughness[a - 1, b] * d[a - 1, b] + toughness[a + 1, b] * d[a + 1, b])
+            total += along_x * (gc * (d[a, b - 1] + d[a, b + 1]))
+            total += along_x * (toughness[a, b - 1] * d[a, b - 1] + toughness[a, b + 1] * d[a, b + 1])
+            value = inverse[a, b] * (source[a, b] + half * total)
+            value = previous[a, b] + omega * (value - previous[a, b])
+            previous[a, b] = min(one, max(floor[a, b], value))
+
+
+@njit(cache=True)
+def _damage_sweep_slanted(d, previous, floor, toughness, inverse, source, half, along_y, along_x, down, up, omega):
+    """As `_damage_sweep`, with links along the diagonals: a structural tensor whose axes are not the grid's."""
+    m = d.shape[0]
+    one = d.dtype.type(1.0)
+    for a in range(1, m - 1):
+        for b in range(1, m - 1):
+            gc = toughness[a, b]
+            total = along_y * ((gc + toughness[a - 1, b]) * d[a - 1, b] + (gc + toughness[a + 1, b]) * d[a + 1, b])
+            total += along_x * ((gc + toughness[a, b - 1]) * d[a, b - 1] + (gc + toughness[a, b + 1]) * d[a, b + 1])
+            nw = (gc + toughness[a - 1, b - 1]) * d[a - 1, b - 1]
+            se = (gc + toughness[a + 1, b + 1]) * d[a + 1, b + 1]
+            ne = (gc + toughness[a - 1, b + 1]) * d[a - 1, b + 1]
+            sw = (gc + toughness[a + 1, b - 1]) * d[a + 1, b - 1]
+            total += down * (nw + se) + up * (ne + sw)
+            value = inverse[a, b] * (source[a, b] + half * total)
+            value = previous[a, b] + omega * (value - previous[a, b])
+            previous[a, b] = min(one, max(floor[a, b], value))
+
+
+@njit(cache=True)
+def _largest_change(d, previous):
+    change = 0.0
+    for a in range(1, d.shape[0] - 1):
+        for b in range(1, d.shape[0] - 1):
+            change = max(change, abs(d[a, b] - previous[a, b]))
+    return change
+
+
+@njit(cache=True)
+def relax_damage(d, floor, psi, toughness, length, tensor, viscosity, tolerance, max_sweeps, scratch):
+    """Minimise over floor <= d <= 1 at fixed driving energy; sweeps used. Updates d in place.
+
+    (Gc / l + 2 psi + viscosity) d - l div(Gc A grad d) = 2 psi + viscosity d_before, A the structural ``tensor``
+    (yy, xx, yx): links along the axes take A_yy - |A_yx| and A_xx - |A_yx|, those along one diagonal |A_yx|: all
+    positive. Every sweep sees the old values alone, so that no direction of the grid comes first.
+    ``scratch`` is (3, n + 1, n + 1).
+    """
+    m = d.shape[0]
+    cast = d.dtype.type
+    slant = tensor[2]
+    along_y = cast(tensor[0] - abs(slant))
+    along_x = cast(tensor[1] - abs(slant))
+    down = cast(max(slant, 0.0))  # both coordinates grow together: from top left to bottom right
+    up = cast(max(-slant, 0.0))
+    previous, inverse, source = scratch[0], scratch[1], scratch[2]
+    _damage_balance(d, psi, toughness, length, along_y, along_x, down, up, viscosity, inverse, source)
+    links = 2.0 * length * (along_y + along_x + down + up)
+    radius = links / (links + 1.0 / length + viscosity)
+    omega = cast(2.0 / (1.0 + np.sqrt(1.0 - radius * radius)))
+    half = cast(0.5 * length)
+    new, old = previous, d
+    first = True
+    used = max_sweeps
+    for sweep in range(max_sweeps):
+        _mirror_ring(old)
+        if first:
+            new[:, :] = old
+        step = cast(1.0) if first else omega
+        first = False
+        if slant == 0.0:
+            _damage_sweep(old, new, floor, toughness, inverse, source, half, along_y, along_x, step)
+        else:
+            _damage_sweep_slanted(old, new, floor, toughness, inverse, source, half, along_y, along_x, down, up, step)
+        new, old = old, new
+        if sweep % 3 == 2 and _largest_change(old, new) < tolerance:
+            used = sweep + 1
+            break
+    if used % 2 == 1:  # the last result lies in the scratch
+        d[1 : m - 1, 1 : m - 1] = previous[1 : m - 1, 1 : m - 1]
+    _mirror_ring(d)
+    return used
+
+
+@njit(cache=True)
+def surface_energy(d, toughness, length, tensor):
+    """Sum over corners of Gc / (2 l) (d^2 + l^2 grad d . A grad d), in units of Gc h; links as in `relax_damage`."""
     n = d.shape[0] - 1
+    slant = abs(tensor[2])
+    turned = 1 if tensor[2] > 0.0 else -1
     total = 0.0
     for a in range(1, n):
         for b in range(1, n):
@@ -125,11 +182,75 @@ def surface_energy(d, toughness, length):
             total += gc / (2.0 * length) * d[a, b] * d[a, b]
             if a < n - 1:
                 step = d[a + 1, b] - d[a, b]
-                total += 0.25 * length * (gc + toughness[a + 1, b]) * step * step
+                total += 0.25 * length * (tensor[0] - slant) * (gc + toughness[a + 1, b]) * step * step
             if b < n - 1:
                 step = d[a, b + 1] - d[a, b]
-                total += 0.25 * length * (gc + toughness[a, b + 1]) * step * step
+                total += 0.25 * length * (tensor[1] - slant) * (gc + toughness[a, b + 1]) * step * step
+            if a < n - 1 and 1 <= b + turned <= n - 1:
+                step = d[a + 1, b + turned] - d[a, b]
+                total += 0.25 * length * slant * (gc + toughness[a + 1, b + turned]) * step * step
     return total
+
+
+@njit(cache=True)
+def count_broken(d, marked, broken_at):
+    """Corners with d > broken_at: in all, and among those ``marked``."""
+    broken = 0
+    inside = 0
+    for a in range(d.shape[0]):
+        for b in range(d.shape[1]):
+            if d[a, b] > broken_at:
+                broken += 1
+                inside += marked[a, b]
+    return broken, inside
+
+
+@njit(cache=True)
+def advance(d, before, low, length):
+    """Length by which cracks have grown since ``before``, grid spacings, on any grid.
+
+    From the growth of d^2 where d > low: across a crack of the profile exp(-x / l) it adds up to (1 - low^2) l.
+    """
+    total = 0.0
+    for a in range(d.shape[0]):
+        for b in range(d.shape[1]):
+            if d[a, b] > low:
+                kept = max(before[a, b], low)
+                total += d[a, b] * d[a, b] - kept * kept
+    return total / ((1.0 - low * low) * length)
+
+
+@njit(cache=True)
+def opening_along(uy, ux, in_plane, d, residual, nodes, normals, reach, out):
+    """Displacement jump across a crack at its nodes: the strain beyond the elastic one, summed along the normal.
+
+    Across a crack the stress is that of the sound material beside it, so of a strain e in damaged material (1 - g) e is
+    opening. ``uy``, ``ux`` are padded by a ring; corner (a, b) lies amid (a, b) .. (a + 1, b + 1). In plane the
+    jump is that along the normal, and 0 where the lips touch; out of plane (``uy`` alone) its size.
+    """
+    m = d.shape[0]
+    for k in range(nodes.shape[0]):
+        ny, nx = normals[k, 0], normals[k, 1]
+        total = 0.0
+        for step in range(-reach, reach + 1):
+            y = min(max(nodes[k, 0] + step * ny, 0.0), m - 1.001)
+            x = min(max(nodes[k, 1] + step * nx, 0.0), m - 1.001)
+            a0, b0 = int(y), int(x)
+            for r in range(2):
+                for c in range(2):
+                    a, b = a0 + r, b0 + c
+                    weight = (1.0 - abs(y - a)) * (1.0 - abs(x - b))
+                    sound = 1.0 - d[a, b]
+                    weight *= (1.0 - residual) * (1.0 - sound * sound)
+                    yy = 0.5 * ((uy[a + 1, b] - uy[a, b]) + (uy[a + 1, b + 1] - uy[a, b + 1]))
+                    yx = 0.5 * ((uy[a, b + 1] - uy[a, b]) + (uy[a + 1, b + 1] - uy[a + 1, b]))
+                    if in_plane:
+                        xy = 0.5 * ((ux[a + 1, b] - ux[a, b]) + (ux[a + 1, b + 1] - ux[a, b + 1]))
+                        xx = 0.5 * ((ux[a, b + 1] - ux[a, b]) + (ux[a + 1, b + 1] - ux[a + 1, b]))
+                        total += weight * (ny * (ny * yy + nx * yx) + nx * (ny * xy + nx * xx))
+                    else:
+                        total += weight * (ny * yy + nx * yx)
+        out[k] = max(total, 0.0) if in_plane else abs(total)
 
 
 @njit(cache=True)
@@ -374,130 +495,3 @@ def solve_elastic(u, boundary, kx, ky, diagonal, inverse, solution, rhs, work, o
                 residual[i, j] -= alpha * image[i, j]
         norm = np.sqrt(_dot(residual, residual, row))
     return limit, norm / norm0
-
-
-@njit(cache=True)
-def grow_crack(
-    d,
-    u,
-    toughness,
-    boundary,
-    clamped,
-    kx,
-    ky,
-    diagonal,
-    inverse,
-    solution,
-    rhs,
-    work,
-    offset,
-    side,
-    length,
-    residual,
-    load,
-    ramp,
-    creep,
-    broken_at,
-    ring_limit,
-    target,
-    max_steps,
-    tolerance,
-    damage_out,
-    jump_out,
-    load_out,
-    count_out,
-):
-    """Load the body step by step and let the crack run; number of recorded states.
-
-    One step is one staggered sweep (damage for the present displacement, then displacement), so the crack
-    advances by about one cell a step: the load grows by ``creep`` a step while it runs and by ``ramp`` while it
-    rests. A state is recorded whenever a corner has newly broken (d > broken_at). Stops when ``target`` corners
-    are broken, when more than ``ring_limit`` of the corners marked in ``clamped`` are, or after ``max_steps``.
-    """
-    m = d.shape[0]
-    n = m - 1
-    psi = np.zeros((m, m))
-    floor = d.copy()
-    before = 0
-    for a in range(m):
-        for b in range(m):
-            before += d[a, b] > broken_at
-    start_ring = 0
-    for a in range(m):
-        for b in range(m):
-            start_ring += clamped[a, b] and d[a, b] > broken_at
-    vectors = np.zeros((3, n, n))
-    kx0 = _level(kx, offset, side, 0)
-    ky0 = _level(ky, offset, side, 0)
-    link_conductivity(d, residual, kx0, ky0)
-    build_hierarchy(kx, ky, diagonal, inverse, offset, side)
-    solve_elastic(u, boundary, kx, ky, diagonal, inverse, solution, rhs, work, offset, side, vectors, 1e-8, 100)
-    recorded = 0
-    for _ in range(max_steps):
-        driving_energy(u, psi)
-        for a in range(m):
-            for b in range(m):
-                psi[a, b] *= load * load
-        relax_damage(d, floor, psi, toughness, length, 2e-3, 40)
-        floor[:, :] = d
-        link_conductivity(d, residual, kx0, ky0)
-        build_hierarchy(kx, ky, diagonal, inverse, offset, side)
-        solve_elastic(u, boundary, kx, ky, diagonal, inverse, solution, rhs, work, offset, side, vectors, tolerance, 4)
-        broken = 0
-        ring = -start_ring
-        for a in range(m):
-            for b in range(m):
-                if d[a, b] > broken_at:
-                    broken += 1
-                    ring += clamped[a, b]
-        if broken > before:
-            corner_jump(u, jump_out[recorded])
-            for a in range(m):
-                for b in range(m):
-                    damage_out[recorded, a, b] = d[a, b]
-                    jump_out[recorded, a, b] *= load
-            load_out[recorded] = load
-            count_out[recorded] = broken
-            recorded += 1
-            load *= 1.0 + creep
-        else:
-            load *= 1.0 + ramp
-        before = broken
-        if broken >= target or ring > ring_limit or recorded == damage_out.shape[0]:
-            break
-    return recorded
-
-
-@njit(cache=True)
-def minimise(
-    d, u, floor, toughness, boundary, kx, ky, diagonal, inverse, solution, rhs, work, offset, side,
-    length, residual, load, tolerance, max_sweeps,
-):  # fmt: skip
-    """Alternate minimisation at a fixed load until the damage stands still; sweeps used (max_sweeps if it did not).
-
-    ``u`` is the displacement at unit load; ``d`` is updated in place and never falls below ``floor``.
-    """
-    m = d.shape[0]
-    n = m - 1
-    psi = np.zeros((m, m))
-    previous = np.empty((m, m))
-    vectors = np.zeros((3, n, n))
-    kx0 = _level(kx, offset, side, 0)
-    ky0 = _level(ky, offset, side, 0)
-    for sweep in range(max_sweeps):
-        link_conductivity(d, residual, kx0, ky0)
-        build_hierarchy(kx, ky, diagonal, inverse, offset, side)
-        solve_elastic(u, boundary, kx, ky, diagonal, inverse, solution, rhs, work, offset, side, vectors, 1e-9, 100)
-        driving_energy(u, psi)
-        change = 0.0
-        for a in range(m):
-            for b in range(m):
-                psi[a, b] *= load * load
-                previous[a, b] = d[a, b]
-        relax_damage(d, floor, psi, toughness, length, 1e-3 * tolerance, 2000)
-        for a in range(m):
-            for b in range(m):
-                change = max(change, abs(d[a, b] - previous[a, b]))
-        if change < tolerance:
-            return sweep + 1
-    return max_sweeps

@@ -48,29 +48,6 @@ def draw_segments(segments, widths, warp, wiggle, reach, distance, opening):
 
 
 @njit(cache=True)
-def sample_bilinear(field, matrix, origin, out):
-    """out[i, j] = field at origin + matrix @ (i + 0.5, j + 0.5), in sides of the field's square; 0 outside."""
-    n = field.shape[0]
-    size = out.shape[0]
-    for i in range(size):
-        for j in range(size):
-            y = (origin[0] + matrix[0, 0] * (i + 0.5) + matrix[0, 1] * (j + 0.5)) * n - 0.5
-            x = (origin[1] + matrix[1, 0] * (i + 0.5) + matrix[1, 1] * (j + 0.5)) * n - 0.5
-            if y < -0.5 or x < -0.5 or y > n - 0.5 or x > n - 0.5:
-                out[i, j] = 0.0
-                continue
-            y = min(max(y, 0.0), n - 1.000001)
-            x = min(max(x, 0.0), n - 1.000001)
-            a = int(y)
-            b = int(x)
-            fy = y - a
-            fx = x - b
-            top = field[a, b] + fx * (field[a, b + 1] - field[a, b])
-            bottom = field[a + 1, b] + fx * (field[a + 1, b + 1] - field[a + 1, b])
-            out[i, j] = top + fy * (bottom - top)
-
-
-@njit(cache=True)
 def roughen(distance, opening, noise, amplitude, reach):
     """Move the lips by ``amplitude`` x local width x noise; distances stay within ``reach``."""
     side = distance.shape[0]
@@ -89,3 +66,49 @@ def copy_periodic(tile, first_row, first_column, out):
             row = (first_row + i) % period
             for j in range(side):
                 out[c, i, j] = tile[c, row, (first_column + j) % period]
+
+
+@njit(cache=True)
+def _cubic_weights(f, w):
+    """Cubic B-spline weights of the four grid points around a position, ``f`` past the second of them."""
+    g = 1.0 - f
+    w[0] = g * g * g / 6.0
+    w[1] = (4.0 - 6.0 * f * f + 3.0 * f * f * f) / 6.0
+    w[2] = (4.0 - 6.0 * g * g + 3.0 * g * g * g) / 6.0
+    w[3] = f * f * f / 6.0
+
+
+@njit(cache=True)
+def sample_cubic(fields, matrix, origin, warp, wiggle, out):
+    """out[:, i, j] = fields (F, n, n) at origin + matrix @ ((i, j) + 0.5 + wiggle warp[:, i, j]); 0 outside.
+
+    In sides of the fields' square. A cubic B-spline, not interpolating: two times continuously differentiable, so that
+    a surface drawn from it has no facets, and it never overshoots.
+    """
+    n = fields.shape[1]
+    wy = np.empty(4)
+    wx = np.empty(4)
+    for i in range(out.shape[1]):
+        for j in range(out.shape[2]):
+            py = i + 0.5 + wiggle * warp[0, i, j]
+            px = j + 0.5 + wiggle * warp[1, i, j]
+            y = (origin[0] + matrix[0, 0] * py + matrix[0, 1] * px) * n - 0.5
+            x = (origin[1] + matrix[1, 0] * py + matrix[1, 1] * px) * n - 0.5
+            if y < -0.5 or x < -0.5 or y > n - 0.5 or x > n - 0.5:
+                for c in range(fields.shape[0]):
+                    out[c, i, j] = 0.0
+                continue
+            a = int(np.floor(y))
+            b = int(np.floor(x))
+            _cubic_weights(y - a, wy)
+            _cubic_weights(x - b, wx)
+            for c in range(fields.shape[0]):
+                total = 0.0
+                for p in range(4):
+                    row = min(max(a - 1 + p, 0), n - 1)
+                    line = 0.0
+                    for q in range(4):
+                        column = min(max(b - 1 + q, 0), n - 1)
+                        line += wx[q] * fields[c, row, column]
+                    total += wy[p] * line
+                out[c, i, j] = total

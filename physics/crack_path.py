@@ -22,6 +22,7 @@ __all__ = ["CrackPath", "trace_ridge"]
 
 _SHORTEST_SPUR_CELLS = 4
 _SHORTEST_PIECE_CELLS = 6
+_SMALLEST_ISLAND_CELLS = 30
 _WINDOW = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
 
 
@@ -58,7 +59,7 @@ def trace_ridge(damage: NDArray[np.floating], *, low: float, high: float, smooth
     CrackPath
         Empty (no nodes) where nothing is broken.
     """
-    region = apply_hysteresis_threshold(damage, low, high)
+    region = _without_pinholes(apply_hysteresis_threshold(damage, low, high))
     skeleton = np.asarray(thin(region), dtype=bool)  # skeletonize eats away diagonal lines two corners wide
     corners = np.argwhere(skeleton)
     edges = _link(skeleton, corners)
@@ -68,6 +69,13 @@ def trace_ridge(damage: NDArray[np.floating], *, low: float, high: float, smooth
     for _ in range(smoothing):
         nodes = _average_along(nodes, edges)
     return CrackPath(nodes=nodes, edges=edges, corners=corners)
+
+
+def _without_pinholes(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill islands too small to tell from the crack around them; left, each would be a ring on the path."""
+    label, _ = ndimage.label(~region)
+    size = np.bincount(label.ravel())
+    return np.asarray(region | (size[label] <= _SMALLEST_ISLAND_CELLS), dtype=bool)
 
 
 def _link(skeleton: NDArray[np.bool_], corners: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,171 +1,234 @@
-"""Brittle fracture: the AT2 phase-field model in anti-plane shear, and the cracks it grows.
+"""Brittle fracture: the AT2 phase-field model in anti-plane shear and in plane strain, and the cracks it grows.
 
 The state minimises, over displacement u and damage d that never heals,
 
-    E(u, d) = int ((1 - d)^2 + eta) mu/2 |grad u|^2 + Gc(x) / (2 l) (d^2 + l^2 |grad d|^2),
+    E(u, d) = int g(d) psi+(u) + psi-(u) + Gc(x) / (2 l) (d^2 + l^2 grad d . A grad d),   g = (1 - eta)(1 - d)^2 + eta,
 
-by alternate minimisation. Kinks, branches and arrest come from the energy and the random toughness Gc(x) alone.
+step by step: damage for the present displacement, displacement for that damage, load. Kinks, branches, arrest and
+coalescence come from the energy and the random toughness Gc(x) alone. The structural tensor A = I + beta t t^T makes a
+crack across the grain t (wood, rolled metal) dearer by sqrt(1 + beta) than along it.
+A viscosity in the damage equation lets a crack run no faster than a few grid spacings a step.
+
 Units: grid spacing h = 1, shear modulus mu = 1, mean toughness 1; loads are displacements in sqrt(Gc h / mu).
-The displacement is out of plane, so the jump across the crack is a sliding; its shape along the crack is that of the
-opening of a mode I crack, for which it stands.
+In anti-plane shear the jump across the crack is a sliding; its shape along the crack is that of the opening of a
+mode I crack, for which it stands.
 
 References
 ----------
 Bourdin, Francfort & Marigo, "The variational approach to fracture", J. Elasticity 91 (2008).
 Miehe, Hofacker & Welschinger, "A phase field model for rate-independent crack propagation", CMAME 199 (2010).
-Wesseling & Khalil, "Cell-centred multigrid for interface problems", J. Comput. Phys. (1992).
+Amor, Marigo & Maurini, "Regularized formulation of the variational brittle fracture with unilateral contact",
+J. Mech. Phys. Solids 57 (2009).
+Clayton & Knap, "Phase field modeling of directional fracture in anisotropic polycrystals", Comput. Mater. Sci. 98
+(2015).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, Protocol, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field, model_validator
+from scipy.sparse import coo_array
 
-from manifests.config import FractureConfig
+from manifests.distributions import Distribution
 from physics import _fracture_kernels as kernels
-from physics.crack_path import CrackPath, largest_nearby, trace_ridge
+from physics.antiplane import AntiplaneBody
+from physics.crack_path import CrackPath, trace_ridge
+from physics.mechanism import (
+    MAX_SEGMENTS,
+    Crack,
+    Mechanism,
+    MechanismParams,
+    Trajectory,
+    quantity,
+    turn_array,
+)
+from physics.plane_strain import PlaneStrainBody, grid_levels
 from physics.random_fields import gaussian_field, power_law_field
 
 __all__ = [
-    "MAX_SEGMENTS",
-    "Body",
+    "ISOTROPIC",
+    "MECHANISM",
     "Equilibrium",
-    "Trajectory",
+    "FractureParams",
+    "Specimen",
+    "body_of",
+    "crack_opening",
     "discrete_surface_energy",
+    "draw",
     "equilibrate",
+    "grow",
     "random_toughness",
+    "refine",
+    "relax_damage",
     "simulate",
-    "starts_at_edge",
+    "structural_tensor",
+    "surface_energy",
+    "turn",
 ]
 
-MAX_SEGMENTS = 1024  # segments kept of one crack; the first to break are kept
+Mode = Literal["antiplane", "plane_strain"]
+ISOTROPIC = (1.0, 1.0, 0.0)  # structural tensor (yy, xx, yx) of a material without grain
+
 _BROKEN = 0.9  # damage above which a corner counts as broken
+_CRACKED = 0.6  # damage that is more than strained material has
 _RIDGE_LOW = 0.8  # damage that still belongs to a crack that is broken elsewhere
-_GRIP_CELLS = 6  # width of the clamped margin, where the body is reinforced against cracks along the grips
+_GRIP_SHARE = (
+    0.047  # width of the clamped margin, in sides, where the body is reinforced against cracks along the grips
+)
 _GRIP_TOUGHNESS = 4.0
-_STOP_SHARE = 0.12  # a crack that has come this close to a side (share of the side) has run its course
-_STOP_CORNERS = 8
-_FIRST_LOAD = 0.35  # share of the Griffith load of the flaw at which loading starts
-_RAMP = 0.04  # growth of the load a step while the crack rests
-_CREEP = (0.0, 0.03)  # and while it runs: how far loading outpaces the crack
-_TARGET_SIDES = 3.0  # stop when this many sides' worth of corners are broken
-_MAX_STEPS = 260
-_MAX_STATES = 160
+_STOP_SHARE = 0.08  # a crack that has come this close to a side, in sides, has run its course
+_FIRST_DRIVE = 0.35  # loading starts where the largest l psi / Gc is this
+_RAMP = (0.02, 0.15)  # growth of the load a step while the cracks rest: just before they run, and far from it
+_TAKE_BACK = 0.15  # exponent by which the load falls where cracks run too fast
+_VISCOSITY = 20.0  # Gc / l a step
+_DAMAGE_SWEEPS = 4.0  # times l / h
+_DAMAGE_TOLERANCE = 2e-3
+_SOLVER: dict[Mode, tuple[float, float]] = {
+    # relative residual, and most iterations a step on 128 cells: cracks run further on finer grids
+    "antiplane": (1e-5, 2.0),
+    "plane_strain": (1e-4, 2.5),
+}
+_BLEND = 0.2  # dilatation, in units of the applied strain, over which a crack in plane strain opens
+_TARGET_SIDES = 2.5  # stop when cracks of this length have grown, in sides
+_MAX_STEPS = 300
+_OPENING_REACH = 3  # grid spacings across the crack on each side over which its opening is summed, at l = 2 h
+_OPENING_PASSES = 6
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"low must not be above high, got {pair[0]} and {pair[1]}")
+    return pair
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(ge=0)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+ShareRange = Annotated[tuple[Share, Share], AfterValidator(_ordered)]
+
+
+class FractureParams(MechanismParams):
+    """Parameters of brittle fracture."""
+
+    snapshots: int = quantity(20, unit="states", ge=4, le=64, description="states kept along one trajectory")
+    edge_share: float = quantity(
+        0.5, unit="1", ge=0, le=1, description="share of cracks that come in from the edge of a part"
+    )
+    area: Distribution = quantity(
+        Distribution(kind="loguniform", low=0.0015, high=0.02), unit="1", description="area of the crack / picture"
+    )
+    width: Distribution = quantity(
+        Distribution(kind="loguniform", low=0.0045, high=0.020),
+        unit="1",
+        description="widest opening / side of the picture",
+    )
+    length_ratio: float = quantity(2.0, unit="h", ge=1.5, le=8, description="regularisation length l")
+    residual_stiffness: float = quantity(
+        1e-4, unit="1", gt=0, le=1e-2, description="share of stiffness left in a crack"
+    )
+    plane_strain_share: float = quantity(
+        0.5, unit="1", ge=0, le=1, description="share of bodies in plane strain, the others in anti-plane shear"
+    )
+    poisson: tuple[float, float] = quantity((0.15, 0.35), unit="1", description="Poisson's ratio, of plane strain")
+    toughness_sigma: Range = quantity((0.2, 0.65), unit="1", description="spread s of ln Gc, between trajectories")
+    correlation_cells: Range = quantity(
+        (1.2, 4.0), unit="h", description="correlation length of the fine part of ln Gc"
+    )
+    grain_share: float = quantity(
+        0.3, unit="1", ge=0, le=1, description="share of bodies with a grain, along which they part more easily"
+    )
+    grain_strength: Range = quantity(
+        (0.5, 3.5), unit="1", description="beta: a crack across the grain costs sqrt(1 + beta) of one along it"
+    )
+    grain_stretch: Range = quantity(
+        (1.5, 5.0), unit="1", description="correlation of ln Gc along the grain / across it"
+    )
+    notch_fraction: ShareRange = quantity((0.06, 0.16), unit="sides", description="length of the first flaw")
+    several_share: float = quantity(
+        0.35, unit="1", ge=0, le=1, description="share of bodies with two to four flaws instead of one"
+    )
+    overload: Range = quantity(
+        (0.0, 0.05), unit="1", description="growth of the load a step while a crack runs: loading outpaces it"
+    )
+
+    pace: ShareRange = quantity(
+        (0.03, 0.09), unit="sides", description="advance of all cracks a step beyond which the load is taken back"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        grid_levels(self.grid)
+        if not 0 <= self.poisson[0] <= self.poisson[1] < 0.5:
+            raise ValueError(f"poisson must be ordered and lie in [0, 0.5), got {self.poisson}")
+        if self.grain_strength[1] > 4.5:
+            raise ValueError(f"grain_strength must not exceed 4.5, got {self.grain_strength}")
+        return self
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """A growing crack in a square of side 1, with T snapshots and M segments.
+class Specimen:
+    """A body with flaws, before it is loaded.
 
     Attributes
     ----------
-    damage : (T, n, n) float32
-        Phase field at cell centres, 0 sound, 1 broken.
-    segments : (M, 4) float32
-        Ends (y0, x0, y1, x1) of straight pieces of the centre line, in sides of the square.
-    opening : (T, M, 2) float32
-        Width at both ends of each segment relative to the widest of the snapshot, 0 where not yet broken.
-    length_cells : (T,) float64
-        Length of the crack in grid spacings.
-    load : (T,) float64
-        Applied displacement in sqrt(Gc h / mu).
-    branch_points : int
-        Junctions of the last snapshot.
     from_edge : bool
-        The crack enters at (0.5, 0), the middle of the square's left side; else it starts inside.
+        The first flaw comes in through the middle of the left side, and left and right side are free.
+    mode : "antiplane" or "plane_strain"
+        What is solved.
+    flaws : (K, 4) float64
+        Ends (y0, x0, y1, x1) of the straight flaws, in sides of the square.
+    notch : (n + 1, n + 1) float64
+        Damage at the corners before loading: 1 along the flaws.
+    toughness : (n + 1, n + 1) float64
+        Gc / mean Gc at the corners.
+    tensor : (float, float, float)
+        Structural tensor A of the damage gradient: yy, xx, yx.
+    gradient : (2, 2) float64
+        Applied displacement gradient: d u_i / d x_j, axes (y, x), in plane strain; in anti-plane shear the first row
+        is the gradient and the second 0.
+    poisson : float
+        Poisson's ratio.
+    overload : float
+        Growth of the load a step while a crack runs.
+    pace : float
+        Advance of all cracks a step, in sides, beyond which the load is taken back.
     """
 
-    damage: NDArray[np.float32]
-    segments: NDArray[np.float32]
-    opening: NDArray[np.float32]
-    length_cells: NDArray[np.float64]
-    load: NDArray[np.float64]
-    branch_points: int
     from_edge: bool
+    mode: Mode
+    flaws: NDArray[np.float64]
+    notch: NDArray[np.float64]
+    toughness: NDArray[np.float64]
+    tensor: tuple[float, float, float]
+    gradient: NDArray[np.float64]
+    poisson: float
+    overload: float
+    pace: float
 
 
-class Body:
-    """An elastic square with its multigrid hierarchy.
+class ElasticBody(Protocol):
+    """What anti-plane shear and plane strain have in common."""
 
-    Parameters
-    ----------
-    cells : int
-        Cells a side; a power of two times at most 7.
-    clamped : "all" or "faces"
-        All four sides follow the displacement field, or only top and bottom while left and right are free.
-    angle : float
-        Direction of the applied displacement gradient, radians; pi / 2 pulls top against bottom.
-    """
+    cells: int
 
-    def __init__(self, cells: int, *, clamped: str, angle: float) -> None:
-        if clamped not in {"all", "faces"}:
-            raise ValueError(f"clamped is 'all' or 'faces', got {clamped!r}")
-        self.cells = cells
-        sides = [cells]
-        while sides[-1] % 2 == 0 and sides[-1] > 4:
-            sides.append(sides[-1] // 2)
-        if sides[-1] > 7:
-            raise ValueError(f"cells must be a power of two times at most 7, got {cells}")
-        self.side = np.array(sides)
-        self.offset = np.concatenate([[0], np.cumsum(self.side**2)[:-1]])
-        total = int((self.side**2).sum())
-        self._flat = tuple(np.zeros(total) for _ in range(7))  # kx, ky, diagonal, inverse, solution, rhs, work
-        self.boundary = np.zeros((cells, cells))
-        self._clamp(clamped, angle)
-        self.displacement = np.zeros((cells, cells))
+    def set_damage(self, damage: NDArray[np.floating], *, residual_stiffness: float) -> None:
+        """Take stiffness from the damage."""
 
-    def _clamp(self, clamped: str, angle: float) -> None:
-        """Conductance 2 over the half cell to a clamped side whose value is the linear field."""
-        n = self.cells
-        centre = np.arange(n) + 0.5
-        slope_x, slope_y = np.cos(angle) / n, np.sin(angle) / n
+    def solve(self, *, tolerance: float = ..., limit: int = ...) -> tuple[int, float]:
+        """Displacement for the present stiffness."""
 
-        def value(y: ArrayLike, x: ArrayLike) -> NDArray[np.float64]:
-            return np.asarray(slope_x * (np.asarray(x) - n / 2) + slope_y * (np.asarray(y) - n / 2), dtype=np.float64)
+    def driving_energy(self) -> NDArray[np.floating]:
+        """Energy density that damage releases, at unit load."""
 
-        diagonal = self.diagonal
-        for row, y in ((0, 0.0), (n - 1, float(n))):
-            diagonal[row] += 2.0
-            self.boundary[row] += 2.0 * value(y, centre)
-        if clamped == "all":
-            for column, x in ((0, 0.0), (n - 1, float(n))):
-                diagonal[:, column] += 2.0
-                self.boundary[:, column] += 2.0 * value(centre, x)
+    def elastic_energy(self) -> float:
+        """Stored energy at unit load."""
 
-    def _top(self, k: int) -> NDArray[np.float64]:
-        n = self.cells
-        return self._flat[k][: n * n].reshape(n, n)
-
-    @property
-    def diagonal(self) -> NDArray[np.float64]:
-        """Conductance to the clamped sides, (n, n)."""
-        return self._top(2)
-
-    @property
-    def conductivity(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Links to the right neighbour and to the one below, each (n, n)."""
-        return self._top(0), self._top(1)
-
-    @property
-    def hierarchy(self) -> tuple[NDArray[np.float64] | NDArray[np.int64], ...]:
-        """Flat buffers of all levels, their offsets and sides, in the order of the kernels' arguments."""
-        return (*self._flat, self.offset, self.side)
-
-    def set_damage(self, damage: NDArray[np.float64], *, residual_stiffness: float) -> None:
-        """Take the links' conductance from corner damage (n + 1, n + 1) and rebuild the hierarchy."""
-        kx, ky = self.conductivity
-        kernels.link_conductivity(damage, residual_stiffness, kx, ky)
-        kernels.build_hierarchy(*self._flat[:4], self.offset, self.side)
-
-    def solve(self, *, tolerance: float = 1e-9, limit: int = 200) -> tuple[int, float]:
-        """Displacement at unit load for the present links; (iterations, relative residual)."""
-        n = self.cells
-        iterations, residual = kernels.solve_elastic(
-            self.displacement, self.boundary, *self.hierarchy, np.zeros((3, n, n)), tolerance, limit
-        )
-        return int(iterations), float(residual)
+    def padded(self) -> NDArray[np.float32]:
+        """Displacement (2, n + 2, n + 2)."""
 
 
 @dataclass(frozen=True)
@@ -179,14 +242,86 @@ class Equilibrium:
     converged: bool
 
 
+def relax_damage(
+    damage: NDArray[np.floating],
+    driving_energy: NDArray[np.floating],
+    toughness: NDArray[np.floating],
+    *,
+    length_ratio: float,
+    floor: NDArray[np.floating] | None = None,
+    tensor: tuple[float, float, float] = ISOTROPIC,
+    viscosity: float = 0.0,
+    tolerance: float = 1e-6,
+    max_sweeps: int = 10_000,
+) -> NDArray[np.floating]:
+    """Damage that minimises the energy for a given driving energy, within ``floor`` <= d <= 1.
+
+    Solves (Gc / l + 2 psi + viscosity) d - l div(Gc A grad d) = 2 psi + viscosity d_0, natural boundary.
+
+    Parameters
+    ----------
+    damage : (n + 1, n + 1) float32 or float64
+        Where the iteration starts, and d_0; not changed.
+    driving_energy, toughness : (n + 1, n + 1), the same dtype
+        psi, in Gc / h, and Gc / mean Gc.
+    length_ratio : float
+        Regularisation length l / h.
+    floor : (n + 1, n + 1), optional
+        Least damage; default ``damage`` itself, which never heals.
+    tensor : (float, float, float)
+        Structural tensor A: yy, xx, yx, with abs(yx) at most yy and xx.
+    viscosity : float
+        Gc / h.
+    tolerance : float
+        Change a sweep, maximum norm, at which the iteration ends.
+    max_sweeps : int
+        Bound on the sweeps.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or the tensor has no positive links on the grid.
+    """
+    least = damage if floor is None else floor
+    if not damage.shape == driving_energy.shape == toughness.shape == least.shape:
+        raise ValueError("damage, driving energy, toughness and floor must have the same shape")
+    if abs(tensor[2]) > min(tensor[0], tensor[1]):
+        raise ValueError(f"the off-diagonal of the structural tensor must not exceed its diagonal, got {tensor}")
+    d = damage.copy()
+    scratch = np.zeros((3, *d.shape), dtype=d.dtype)
+    psi, gc = driving_energy.astype(d.dtype), toughness.astype(d.dtype)
+    kernels.relax_damage(
+        d, least.astype(d.dtype), psi, gc, length_ratio, tensor, viscosity, tolerance, max_sweeps, scratch
+    )
+    return d
+
+
+def surface_energy(
+    damage: NDArray[np.floating],
+    toughness: NDArray[np.floating],
+    *,
+    length_ratio: float,
+    tensor: tuple[float, float, float] = ISOTROPIC,
+) -> float:
+    """Energy of the crack surface, sum of Gc / (2 l) (d^2 + l^2 grad d . A grad d), in Gc h."""
+    return float(kernels.surface_energy(damage, toughness, length_ratio, tensor))
+
+
+def structural_tensor(strength: float, angle: float) -> tuple[float, float, float]:
+    """A = I + beta t t^T (yy, xx, yx) for a grain t at ``angle`` radians from the x axis towards y (down)."""
+    t_y, t_x = float(np.sin(angle)), float(np.cos(angle))
+    return 1 + strength * t_y * t_y, 1 + strength * t_x * t_x, strength * t_y * t_x
+
+
 def equilibrate(
-    body: Body,
+    body: ElasticBody,
     damage: NDArray[np.float64],
     toughness: NDArray[np.float64],
     *,
     load: float,
     length_ratio: float,
     residual_stiffness: float,
+    tensor: tuple[float, float, float] = ISOTROPIC,
     tolerance: float = 1e-4,
     max_sweeps: int = 2000,
 ) -> Equilibrium:
@@ -194,7 +329,7 @@ def equilibrate(
 
     Parameters
     ----------
-    body : Body
+    body : AntiplaneBody or PlaneStrainBody
         The clamped square; its displacement is overwritten.
     damage, toughness : (n + 1, n + 1) float64
         Starting damage, and Gc / mean Gc, at the corners.
@@ -204,20 +339,26 @@ def equilibrate(
         Regularisation length l / h.
     residual_stiffness : float
         Share of stiffness left in a crack.
+    tensor : (float, float, float)
+        Structural tensor A: yy, xx, yx.
     tolerance : float
         Change of the damage, maximum norm, below which it stands still.
     max_sweeps : int
         Bound on the alternations; see ``converged`` of the result.
     """
-    d = damage.copy()
-    args = (body.boundary, *body.hierarchy)
-    sweeps = kernels.minimise(
-        d, body.displacement, damage, toughness, *args, length_ratio, residual_stiffness, load, tolerance, max_sweeps
-    )
-    kx, ky = body.conductivity
-    elastic = kernels.elastic_energy(body.displacement, kx, ky, body.diagonal, body.boundary) * load * load
-    surface = kernels.surface_energy(d, toughness, length_ratio)
-    return Equilibrium(d, float(surface), float(elastic), int(sweeps), converged=sweeps < max_sweeps)
+    d = damage
+    sweeps, converged = 0, False
+    while sweeps < max_sweeps and not converged:
+        body.set_damage(d, residual_stiffness=residual_stiffness)
+        body.solve(tolerance=1e-9, limit=200)
+        psi = load * load * body.driving_energy()
+        relaxed = relax_damage(
+            d, psi, toughness, length_ratio=length_ratio, floor=damage, tensor=tensor, tolerance=1e-3 * tolerance
+        )
+        converged = bool(np.abs(relaxed - d).max() < tolerance)
+        d, sweeps = relaxed, sweeps + 1
+    surface = surface_energy(d, toughness, length_ratio=length_ratio, tensor=tensor)
+    return Equilibrium(d, surface, body.elastic_energy() * load * load, sweeps, converged)
 
 
 def discrete_surface_energy(length_ratio: float) -> float:
@@ -225,73 +366,272 @@ def discrete_surface_energy(length_ratio: float) -> float:
     return float(np.sqrt(1.0 + (0.5 / length_ratio) ** 2))
 
 
-def random_toughness(cells: int, rng: np.random.Generator, *, sigma: float, correlation: float) -> NDArray[np.float64]:
-    """Gc / mean Gc at the corners, (n + 1, n + 1): log-normal, fine grain over a slow power-law drift."""
+def random_toughness(
+    cells: int,
+    rng: np.random.Generator,
+    *,
+    sigma: float,
+    correlation: float,
+    stretch: float = 1.0,
+    angle: float = 0.0,
+) -> NDArray[np.float64]:
+    """Gc / mean Gc at the corners, (n + 1, n + 1): log-normal, fine grain over a slow power-law drift.
+
+    Parameters
+    ----------
+    cells : int
+        n.
+    rng : numpy.random.Generator
+        Source of the fields.
+    sigma : float
+        Standard deviation of the fine part of ln Gc; the drift has half of it.
+    correlation : float
+        Length over which the fine part falls to 1 / e, grid spacings.
+    stretch, angle : float
+        Correlation along a grain / across it, and the grain's direction, radians from x towards y.
+    """
     side = (2 * cells, 2 * cells)  # twice as wide, so that opposite sides of the square are not tied
     fine = gaussian_field(side, rng, correlation=correlation)
     drift = power_law_field(side, rng, exponent=1.2)
+    if stretch > 1.0:
+        fine = _stretched(fine, correlation=correlation, stretch=stretch, angle=angle)
     toughness = np.exp(sigma * fine + 0.5 * sigma * drift)[: cells + 1, : cells + 1]
     return np.asarray(toughness / toughness.mean(), dtype=np.float64)
 
 
-def starts_at_edge(config: FractureConfig, rng: np.random.Generator) -> bool:
-    """First draw of a trajectory's stream: does its crack enter from the side, or start inside?"""
-    return bool(rng.random() < config.edge_share)
+def _stretched(field: NDArray[np.float64], *, correlation: float, stretch: float, angle: float) -> NDArray[np.float64]:
+    """Average a Gaussian field along a direction until its correlation there is ``stretch`` times as long."""
+    k_y = 2 * np.pi * np.fft.fftfreq(field.shape[0])[:, None]
+    k_x = 2 * np.pi * np.fft.rfftfreq(field.shape[1])[None, :]
+    along = np.sin(angle) * k_y + np.cos(angle) * k_x
+    damping = np.exp(-0.5 * (0.5 * correlation * along) ** 2 * (stretch**2 - 1))
+    smooth = np.fft.irfft2(np.fft.rfft2(field) * damping, s=field.shape)
+    return np.asarray(smooth / smooth.std(), dtype=np.float64)
 
 
-def simulate(config: FractureConfig, rng: np.random.Generator) -> Trajectory:
-    """Grow one crack under a random flaw, load direction and toughness.
+def draw(params: FractureParams, rng: np.random.Generator, *, from_edge: bool) -> Specimen:
+    """Random flaws, load, grain and toughness."""
+    n = params.grid
+    mode: Mode = "plane_strain" if rng.random() < params.plane_strain_share else "antiplane"
+    angle = np.pi / 2 if from_edge else float(rng.uniform(0.0, 2 * np.pi))
+    grained = bool(rng.random() < params.grain_share)
+    # a grain rather across the load, so that it matters: but at any angle
+    grain = angle + np.pi / 2 + float(rng.normal(0.0, 0.7))
+    strength, stretch = rng.uniform(*params.grain_strength), rng.uniform(*params.grain_stretch)
+    toughness = random_toughness(
+        n,
+        rng,
+        sigma=rng.uniform(*params.toughness_sigma),
+        correlation=rng.uniform(*params.correlation_cells),
+        stretch=stretch if grained else 1.0,
+        angle=grain,
+    )
+    toughness[_margin(n, width=round(_GRIP_SHARE * n), mouth=from_edge)] *= _GRIP_TOUGHNESS
+    flaws = _flaws(params, rng, angle=angle, from_edge=from_edge)
+    return Specimen(
+        from_edge=from_edge,
+        mode=mode,
+        flaws=flaws,
+        notch=_rasterised(flaws, n),
+        toughness=toughness,
+        tensor=structural_tensor(strength, grain) if grained else ISOTROPIC,
+        gradient=_gradient(rng, mode=mode, angle=angle, from_edge=from_edge),
+        poisson=float(rng.uniform(*params.poisson)),
+        overload=float(rng.uniform(*params.overload)),
+        pace=float(rng.uniform(*params.pace)),
+    )
 
-    Parameters
-    ----------
-    config : FractureConfig
-        Grid, regularisation, toughness and flaw ranges.
-    rng : numpy.random.Generator
-        The trajectory's own stream.
+
+def _flaws(params: FractureParams, rng: np.random.Generator, *, angle: float, from_edge: bool) -> NDArray[np.float64]:
+    """Ends (K, 4) of the flaws in sides: the first roughly across the load, others anywhere at any angle."""
+    several = 1 + int(rng.integers(1, 4)) if rng.random() < params.several_share else 1
+    first = rng.uniform(*params.notch_fraction)
+    tilt = float(rng.uniform(-0.4, 0.4))
+    if from_edge:  # always at mid-height, so that the mouth can be laid on the edge of a part
+        flaws = [np.array([0.5, 0.0, 0.5 + first * np.sin(tilt), first * np.cos(tilt)])]
+    else:
+        spread = 0.15 if several == 1 else 0.25
+        flaws = [_flaw(0.5 + rng.uniform(-spread, spread, size=2), first, angle + np.pi / 2 + tilt)]
+    for _ in range(several - 1):
+        length = first * rng.uniform(0.4, 1.0)
+        middle = rng.uniform(0.27, 0.73, size=2)
+        flaws.append(_flaw(middle, length, angle + np.pi / 2 + float(rng.normal(0.0, 0.5))))
+    return np.stack(flaws)
+
+
+def _flaw(middle: NDArray[np.float64], length: float, along: float) -> NDArray[np.float64]:
+    half = 0.5 * length * np.array([np.sin(along), np.cos(along)])
+    return np.concatenate([middle - half, middle + half])
+
+
+def _gradient(rng: np.random.Generator, *, mode: Mode, angle: float, from_edge: bool) -> NDArray[np.float64]:
+    """Applied displacement gradient (2, 2), see `Specimen`; of size about 1."""
+    pull = np.array([np.sin(angle), np.cos(angle)])
+    if mode == "antiplane":
+        return np.stack([pull, np.zeros(2)])
+    if from_edge:  # faces drawn apart and a little sideways
+        sideways = float(rng.normal(0.0, 0.15))
+        return np.array([[1.0, 0.0], [sideways, 0.0]])
+    across = np.array([-pull[1], pull[0]])
+    second = float(rng.uniform(-0.3, 0.8))  # equal pull in both directions leaves the crack free to turn
+    return np.outer(pull, pull) + second * np.outer(across, across)
+
+
+def _rasterised(flaws: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Damage 1 at the corners next to the flaws, (n + 1, n + 1)."""
+    damage = np.zeros((n + 1, n + 1))
+    for flaw in flaws * n:
+        start, end = flaw[:2], flaw[2:]
+        share = np.linspace(0.0, 1.0, int(4 * np.linalg.norm(end - start)) + 2)[:, None]
+        points = np.rint(start + share * (end - start)).astype(np.int64)
+        damage[points[:, 0], points[:, 1]] = 1.0
+    return damage
+
+
+def body_of(params: FractureParams, specimen: Specimen) -> ElasticBody:
+    """The elastic body of a specimen, at unit load."""
+    n = params.grid
+    if specimen.mode == "plane_strain":
+        return PlaneStrainBody(
+            n,
+            poisson=specimen.poisson,
+            gradient=specimen.gradient / n,
+            open_columns=specimen.from_edge,
+            blend=_BLEND / n,
+            dtype=np.float32,
+        )
+    gy, gx = specimen.gradient[0]
+    return AntiplaneBody(n, clamped="faces" if specimen.from_edge else "all", angle=float(np.arctan2(gy, gx)))
+
+
+def grow(params: FractureParams, specimen: Specimen) -> Trajectory:
+    """Load the specimen until its cracks have run their course.
 
     Returns
     -------
     Trajectory
-        ``config.snapshots`` states of growing length (the same state may repeat where few were recorded).
+        ``params.snapshots`` states of growing length (the same state may repeat where few were recorded).
     """
-    n = config.grid
-    from_edge = starts_at_edge(config, rng)
-    angle = np.pi / 2 if from_edge else float(rng.uniform(0.0, 2 * np.pi))
-    body = Body(n, clamped="faces" if from_edge else "all", angle=angle)
-    toughness = random_toughness(
-        n, rng, sigma=rng.uniform(*config.toughness_sigma), correlation=rng.uniform(*config.correlation_cells)
+    return _condense(_load_until_broken(params, specimen), params, specimen)
+
+
+@dataclass
+class _History:
+    """Recorded states: damage at the corners, padded displacement at unit load, load, and number of broken corners."""
+
+    damage: list[NDArray[np.float32]]
+    displacement: list[NDArray[np.float32]]
+    load: list[float]
+    broken: list[int]
+
+    def record(self, damage: NDArray[np.float32], body: ElasticBody, load: float, broken: int) -> None:
+        self.broken.append(broken)
+        self.damage.append(damage.copy())
+        self.displacement.append(body.padded())
+        self.load.append(load)
+
+
+def _load_until_broken(params: FractureParams, specimen: Specimen) -> _History:
+    """Load step by step and let the cracks run; the states at which a corner had newly broken.
+
+    One step is one staggered sweep. The load grows by ``overload`` a step while a crack runs, faster while all rest.
+    """
+    n = params.grid
+    body = body_of(params, specimen)
+    toughness, d = specimen.toughness.astype(np.float32), specimen.notch.astype(np.float32)
+    body.set_damage(d, residual_stiffness=params.residual_stiffness)
+    body.solve(tolerance=1e-5, limit=60)
+    stop = _margin(n, width=round(_STOP_SHARE * n), mouth=specimen.from_edge)
+    before, near_before = kernels.count_broken(d, stop, _BROKEN)
+    load = _first_load(body, d, toughness, params.length_ratio)
+    tolerance, share = _SOLVER[specimen.mode]
+    limit = max(2, round(share * n / 128))
+    scratch = np.zeros((3, n + 1, n + 1), dtype=np.float32)
+    history = _History([], [], [], [])
+    broken, grown = before, 0.0
+    for _ in range(_MAX_STEPS):
+        psi = body.driving_energy().astype(np.float32)
+        psi *= load * load
+        floor = d.copy()
+        kernels.relax_damage(
+            d, floor, psi, toughness, params.length_ratio, specimen.tensor, _VISCOSITY / params.length_ratio,
+            _DAMAGE_TOLERANCE, round(_DAMAGE_SWEEPS * params.length_ratio), scratch,
+        )  # fmt: skip
+        body.set_damage(d, residual_stiffness=params.residual_stiffness)
+        body.solve(tolerance=tolerance, limit=limit)
+        broken, near = kernels.count_broken(d, stop, _BROKEN)
+        if broken > before:
+            history.record(d, body, load, broken)
+        advance = kernels.advance(d, floor, _CRACKED, params.length_ratio)
+        load *= _load_growth(specimen, advance, float((d - floor).max()), n)
+        before, grown = broken, grown + advance
+        if grown >= _TARGET_SIDES * n or near > near_before:
+            break
+    if not history.load:  # the flaws never ran: keep the flaws themselves
+        history.record(d, body, load, broken)
+    return history
+
+
+def _load_growth(specimen: Specimen, advance: float, change: float, n: int) -> float:
+    """Factor on the load after a step in which the cracks advanced by so many grid spacings and damage by at most ``change``.
+
+    At rest it grows fast as long as that does nothing to the damage; while a crack runs by ``overload``, and it is taken
+    back as the crack comes to run faster than its pace. A continuous law, so that no rounding decides.
+    """
+    slow, fast = _RAMP
+    rest = slow + (fast - slow) * max(0.0, 1.0 - change / 0.1)
+    running = min(1.0, advance)
+    growth = 1.0 + (1.0 - running) * rest + running * specimen.overload
+    haste = max(1.0, advance / (specimen.pace * n))
+    return growth * max(0.5, haste**-_TAKE_BACK)
+
+
+def _first_load(
+    body: ElasticBody, damage: NDArray[np.float32], toughness: NDArray[np.float32], length_ratio: float
+) -> float:
+    """Load at which the most strained sound corner has l psi / Gc = `_FIRST_DRIVE`."""
+    drive = np.where(damage < 0.5, body.driving_energy() / toughness, 0.0)
+    return float(np.sqrt(_FIRST_DRIVE / (length_ratio * drive.max())))
+
+
+def turn(specimen: Specimen, dihedral: int) -> Specimen:
+    """The same specimen turned, see `physics.mechanism.turn_array`."""
+    matrix = _turn_matrix(dihedral)
+    ends = specimen.flaws.reshape(-1, 2, 2) - 0.5
+    yy, xx, yx = specimen.tensor
+    tensor = matrix @ np.array([[yy, yx], [yx, xx]]) @ matrix.T
+    if specimen.mode == "plane_strain":
+        gradient = matrix @ specimen.gradient @ matrix.T
+    else:
+        gradient = specimen.gradient @ matrix.T
+    return replace(
+        specimen,
+        flaws=(ends @ matrix.T + 0.5).reshape(-1, 4),
+        notch=turn_array(specimen.notch, dihedral),
+        toughness=turn_array(specimen.toughness, dihedral),
+        tensor=(float(tensor[0, 0]), float(tensor[1, 1]), float(tensor[0, 1])),
+        gradient=gradient,
     )
-    toughness[_margin(n, width=_GRIP_CELLS, mouth=from_edge)] *= _GRIP_TOUGHNESS
-    flaw_cells = rng.uniform(*config.notch_fraction) * n
-    damage = _flaw(n, rng, length=flaw_cells, angle=angle, from_edge=from_edge)
-    stop = _margin(n, width=round(_STOP_SHARE * n), mouth=from_edge)
-    states, jumps = np.zeros((2, _MAX_STATES, n + 1, n + 1), dtype=np.float32)
-    loads, counts = np.zeros(_MAX_STATES), np.zeros(_MAX_STATES, dtype=np.int64)
-    recorded = kernels.grow_crack(
-        damage,
-        body.displacement,
-        toughness,
-        body.boundary,
-        stop,
-        *body.hierarchy,
-        config.length_ratio,
-        config.residual_stiffness,
-        _FIRST_LOAD * np.sqrt(4.0 / (np.pi * flaw_cells)) * n,
-        _RAMP,
-        rng.uniform(*_CREEP),
-        _BROKEN,
-        _STOP_CORNERS,
-        int(_TARGET_SIDES * n),
-        _MAX_STEPS,
-        1e-5,
-        states,
-        jumps,
-        loads,
-        counts,
-    )
-    if recorded == 0:  # the flaw never ran: keep the flaw itself
-        states[0], jumps[0], recorded = damage, damage, 1
-    return _condense(states[:recorded], jumps[:recorded], loads[:recorded], config.snapshots, from_edge)
+
+
+def _turn_matrix(dihedral: int) -> NDArray[np.float64]:
+    """(2, 2) matrix on (y, x) of `turn_vector`: mirrored left-right first, then quarter turns counter-clockwise."""
+    matrix = np.diag([1.0, -1.0 if dihedral >= 4 else 1.0])
+    for _ in range(dihedral % 4):
+        matrix = np.array([[0.0, -1.0], [1.0, 0.0]]) @ matrix
+    return matrix
+
+
+def refine(params: FractureParams, specimen: Specimen) -> tuple[FractureParams, Specimen]:
+    """The same body on a grid twice as fine: toughness interpolated, regularisation length kept."""
+    n = 2 * params.grid
+    finer = params.model_copy(update={"grid": n, "length_ratio": 2 * params.length_ratio})
+    coarse = specimen.toughness
+    toughness = np.empty((n + 1, n + 1))
+    toughness[::2, ::2] = coarse
+    toughness[1::2, ::2] = 0.5 * (coarse[1:] + coarse[:-1])
+    toughness[:, 1::2] = 0.5 * (toughness[:, :-2:2] + toughness[:, 2::2])
+    return finer, replace(specimen, notch=_rasterised(specimen.flaws, n), toughness=toughness)
 
 
 def _margin(n: int, *, width: int, mouth: bool) -> NDArray[np.bool_]:
@@ -303,73 +643,151 @@ def _margin(n: int, *, width: int, mouth: bool) -> NDArray[np.bool_]:
     return np.asarray(rows | columns)
 
 
-def _flaw(n: int, rng: np.random.Generator, *, length: float, angle: float, from_edge: bool) -> NDArray[np.float64]:
-    """Damage 1 along a straight flaw, roughly across the load."""
-    tilt = float(rng.uniform(-0.4, 0.4))
-    middle = n / 2 + rng.uniform(-0.15, 0.15, size=2) * n
-    if from_edge:  # always at mid-height, so that the mouth can be laid on the edge of a part
-        start = np.array([n / 2, 0.0])
-        end = start + length * np.array([np.sin(tilt), np.cos(tilt)])
-    else:
-        along = angle + np.pi / 2 + tilt
-        half = 0.5 * length * np.array([np.sin(along), np.cos(along)])
-        start, end = middle - half, middle + half
-    share = np.linspace(0.0, 1.0, int(4 * length) + 2)[:, None]
-    points = np.rint(start + share * (end - start)).astype(np.int64)
-    damage = np.zeros((n + 1, n + 1))
-    damage[points[:, 0], points[:, 1]] = 1.0
-    return damage
-
-
-def _condense(
-    states: NDArray[np.float32],
-    jumps: NDArray[np.float32],
-    loads: NDArray[np.float64],
-    snapshots: int,
-    from_edge: bool,
-) -> Trajectory:
+def _condense(history: _History, params: FractureParams, specimen: Specimen) -> Trajectory:
     """Trace the final ridge once, then say of every state how much of it is open and how wide."""
-    n = states.shape[1] - 1
+    n = params.grid
+    states = np.stack(history.damage)
     path = trace_ridge(states[-1], low=_RIDGE_LOW, high=_BROKEN)
-    broken = np.stack([largest_nearby(state, path.corners) > _RIDGE_LOW for state in states])
-    broken[-1] = True
-    arrival = np.argmax(broken, axis=0)
+    arrival = _arrival(states, path)
     edges = path.edges[np.argsort(arrival[path.edges].max(axis=1), kind="stable")[:MAX_SEGMENTS]]
     pieces = np.linalg.norm(path.nodes[edges[:, 0]] - path.nodes[edges[:, 1]], axis=1)
     reached = arrival[edges].max(axis=1)
     length = np.array([pieces[reached <= t].sum() for t in range(len(states))])
-    chosen = _evenly_by_length(length, snapshots)
-    opening = np.stack([_opening(path, edges, jumps[t], arrival <= t) for t in chosen])
+    chosen = _evenly(np.array(history.broken), params.snapshots)
+    jumps = np.stack(
+        [
+            crack_opening(
+                history.displacement[t],
+                states[t],
+                path,
+                in_plane=specimen.mode == "plane_strain",
+                residual_stiffness=params.residual_stiffness,
+                reach=round(0.5 * _OPENING_REACH * params.length_ratio),
+            )
+            for t in chosen
+        ]
+    )
+    opening = _relative_opening(path, edges, jumps, arrival[None, :] <= chosen[:, None])
     centres = states[chosen]
     damage = 0.25 * (centres[:, 1:, 1:] + centres[:, :-1, 1:] + centres[:, 1:, :-1] + centres[:, :-1, :-1])
+    crack = Crack(segments=(path.nodes[edges].reshape(-1, 4) / n).astype(np.float32), opening=opening)
     return Trajectory(
-        damage=damage,
-        segments=(path.nodes[edges].reshape(-1, 4) / n).astype(np.float32),
-        opening=opening.astype(np.float32),
-        length_cells=length[chosen],
-        load=loads[chosen],
-        branch_points=int((path.degree > 2).sum()),
-        from_edge=from_edge,
+        fields={"damage": damage},
+        severity=length[chosen] / length[-1],
+        area=np.maximum.accumulate(crack.relative_area()),
+        from_edge=specimen.from_edge,
+        crack=crack,
+        facts={
+            "load_griffith": tuple(history.load[t] for t in chosen),
+            "length_cells": tuple(float(length[t]) for t in chosen),
+            "branch_points": (float((path.degree > 2).sum()),),
+        },
     )
 
 
-def _evenly_by_length(length: NDArray[np.float64], snapshots: int) -> NDArray[np.int64]:
-    """First state that reaches each of evenly spaced lengths, the last one at the end."""
-    wanted = length[-1] * np.arange(1, snapshots + 1) / snapshots
-    return np.asarray(np.minimum(np.searchsorted(length, wanted - 1e-9), len(length) - 1), dtype=np.int64)
+def _arrival(states: NDArray[np.float32], path: CrackPath) -> NDArray[np.int64]:
+    """First state at which each node of the path is broken, (P,)."""
+    padded = np.pad(states, ((0, 0), (1, 1), (1, 1)))
+    y, x = path.corners.T
+    near = [padded[:, y + dy, x + dx] for dy in range(3) for dx in range(3)]
+    broken = np.max(near, axis=0) > _RIDGE_LOW
+    broken[-1] = True
+    return np.asarray(np.argmax(broken, axis=0), dtype=np.int64)
 
 
-def _opening(
-    path: CrackPath, edges: NDArray[np.int64], jump: NDArray[np.float32], open_nodes: NDArray[np.bool_]
+def _evenly(broken: NDArray[np.int64], snapshots: int) -> NDArray[np.int64]:
+    """States (snapshots,) near evenly spaced numbers of broken corners, the last at the end; none twice if avoidable.
+
+    By corners, not by length along the traced path, so that the choice does not depend on how the body is turned.
+    """
+    count = len(broken)
+    wanted = broken[-1] * np.arange(1, snapshots + 1) / snapshots
+    rank = np.minimum(np.searchsorted(broken, wanted - 1e-9), count - 1)
+    if count >= snapshots:
+        place = np.arange(snapshots)
+        rank = np.maximum.accumulate(rank - place) + place  # strictly rising,
+        rank = np.minimum(rank, count - snapshots + place)  # with enough left for those to come
+    return np.asarray(rank, dtype=np.int64)
+
+
+def crack_opening(
+    displacement: NDArray[np.floating],
+    damage: NDArray[np.floating],
+    path: CrackPath,
+    *,
+    in_plane: bool,
+    residual_stiffness: float,
+    reach: int = _OPENING_REACH,
 ) -> NDArray[np.float64]:
-    """Width at both ends of each segment / the widest, (M, 2); 0 beyond the tip."""
-    width = np.where(open_nodes, largest_nearby(jump, path.corners), 0.0)
-    for _ in range(6):  # the jump of one corner is noisy: average over about two cells along the crack
-        degree = path.degree
-        total = np.zeros(len(width))
-        np.add.at(total, path.edges[:, 0], width[path.edges[:, 1]])
-        np.add.at(total, path.edges[:, 1], width[path.edges[:, 0]])
-        width = np.where(open_nodes, 0.5 * (width + total / np.maximum(degree, 1)), 0.0)
-    widest = float(width.max(initial=0.0))
-    both = open_nodes[edges[:, 0]] & open_nodes[edges[:, 1]]
-    return np.where(both[:, None], width[edges], 0.0) / (widest if widest > 0 else 1.0)
+    """Displacement jump across the crack at the nodes of its path, (P,), grid spacings at unit load.
+
+    Parameters
+    ----------
+    displacement : (2, n + 2, n + 2)
+        From `ElasticBody.padded`.
+    damage : (n + 1, n + 1)
+        Phase field at the corners.
+    path : CrackPath
+        Of the crack.
+    in_plane : bool
+        Plane strain: the jump along the normal, 0 where the lips touch; else the size of the jump out of plane.
+    residual_stiffness : float
+        Share of stiffness left in a crack.
+    reach : int
+        How far to each side strains count, grid spacings.
+    """
+    out = np.zeros(len(path.nodes))
+    uy, ux = displacement
+    kernels.opening_along(uy, ux, in_plane, damage, residual_stiffness, path.nodes, _normals(path), reach, out)
+    return out
+
+
+def _normals(path: CrackPath) -> NDArray[np.float64]:
+    """Unit normals (P, 2) of the path at its nodes, from the axis of the edges two steps around."""
+    step = path.nodes[path.edges[:, 1]] - path.nodes[path.edges[:, 0]]
+    doubled = (step[:, 1] + 1j * step[:, 0]) ** 2  # undirected lines add up by their doubled angle
+    count = len(path.nodes)
+    axis = np.zeros(count, dtype=np.complex128)
+    np.add.at(axis, path.edges.ravel(), np.repeat(doubled, 2))
+    average = _averaging(path)
+    angle = 0.5 * np.angle(average @ (average @ axis))
+    return np.stack([np.cos(angle), -np.sin(angle)], axis=1)
+
+
+def _averaging(path: CrackPath) -> coo_array:
+    """Half of a node's value and half of the mean of its neighbours', (P, P)."""
+    count = len(path.nodes)
+    a, b = path.edges.T
+    weight = 0.5 / np.maximum(path.degree, 1)
+    own = np.where(path.degree > 0, 0.5, 1.0)
+    every = np.arange(count)
+    rows, columns = np.concatenate([a, b, every]), np.concatenate([b, a, every])
+    return coo_array((np.concatenate([weight[a], weight[b], own]), (rows, columns)), shape=(count, count)).tocsr()
+
+
+def _relative_opening(
+    path: CrackPath, edges: NDArray[np.int64], jumps: NDArray[np.float64], is_open: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Width at both ends of each segment / the widest of the snapshot, (T, M, 2); 0 beyond the tip."""
+    average = _averaging(path)
+    width = np.where(is_open, jumps, 0.0).T
+    for _ in range(_OPENING_PASSES):  # the jump at one corner is noisy: average over about two cells along the crack
+        width = np.where(is_open.T, average @ width, 0.0)
+    widest = width.max(axis=0, initial=0.0)
+    width /= np.where(widest > 0, widest, 1.0)
+    both = is_open[:, edges[:, 0]] & is_open[:, edges[:, 1]]
+    return np.where(both[..., None], width.T[:, edges], 0.0).astype(np.float32)
+
+
+MECHANISM = Mechanism(
+    name="fracture",
+    title="Brittle fracture",
+    summary="An AT2 phase field cracks a body of random toughness from random flaws, out of plane or in it.",
+    params=FractureParams,
+    fields=("opening", "damage"),
+    draw=draw,
+    grow=grow,
+    turn=turn,
+    refine=refine,
+)
+simulate = MECHANISM.simulate

@@ -7,12 +7,14 @@ fractal wiggle of the path and ragged lips, is taken from a tile of correlated n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.fields import FIELDS
 from manifests.seeds import Stage, stream
 from physics import _placement_kernels as kernels
 from physics.random_fields import power_law_field
@@ -22,8 +24,10 @@ __all__ = [
     "Placement",
     "Window",
     "crack_window",
+    "field_window",
     "place_crack",
-    "place_field",
+    "place_fields",
+    "place_grain",
     "roughness_tile",
 ]
 
@@ -31,6 +35,7 @@ _TILE = 512
 _WIGGLE_CELLS = 0.25  # standard deviation of the path's wiggle, in grid spacings of the simulation
 _LARGEST_CELL_PX = 10.0  # beyond, the tile has no waves long enough for a cell
 _LONGEST_WAVE_PX = 24.0
+_FAINT = 0.01  # of a field's peak: below, it counts as nothing when a window is chosen
 _WINDOW_SIDES = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072)
 
 
@@ -118,12 +123,33 @@ def crack_window(
     Few sizes, so that cracks can be worked on in batches.
     """
     ends = _on_picture(segments[(opening > 0).any(axis=1)], placement).reshape(-1, 2)
+    return _smallest_window(ends, size=size, margin=reach_px + 0.5 * width_px + 4 * _wiggle_px(cell_px))
+
+
+def field_window(
+    fields: Mapping[str, NDArray[np.float32]], placement: Placement, *, size: int, reach_px: float
+) -> Window:
+    """Smallest of a few window sizes that holds all cells where a field (n, n) is more than 1 % of its peak."""
+    n = next(iter(fields.values())).shape[0]
+    there = np.zeros((n, n), dtype=bool)
+    for values in fields.values():
+        magnitude = np.abs(values)
+        there |= magnitude > _FAINT * float(magnitude.max())
+    rows, columns = np.nonzero(there.any(axis=1))[0], np.nonzero(there.any(axis=0))[0]
+    if not len(rows):
+        return _smallest_window(np.zeros((0, 2)), size=size, margin=0.0)
+    y, x = np.array([rows[0], rows[-1] + 1]) / n - 0.5, np.array([columns[0], columns[-1] + 1]) / n - 0.5
+    corners = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    ends = corners @ placement.forward().T + np.asarray(placement.center)
+    return _smallest_window(ends, size=size, margin=reach_px)
+
+
+def _smallest_window(points: NDArray[np.float64], *, size: int, margin: float) -> Window:
     sides = [side for side in _WINDOW_SIDES if side < size] + [size]
-    if not len(ends):
+    if not len(points):
         return Window(0, 0, sides[0])
-    margin = reach_px + 0.5 * width_px + 4 * _wiggle_px(cell_px)
-    low = np.clip(np.floor(ends.min(axis=0) - margin), 0, size).astype(int)
-    high = np.clip(np.ceil(ends.max(axis=0) + margin), 0, size).astype(int)
+    low = np.clip(np.floor(points.min(axis=0) - margin), 0, size).astype(int)
+    high = np.clip(np.ceil(points.max(axis=0) + margin), 0, size).astype(int)
     side = next(side for side in sides if side >= (high - low).max())
     corner = np.clip((low + high - side) // 2, 0, size - side)
     return Window(int(corner[0]), int(corner[1]), side)
@@ -186,12 +212,58 @@ def place_crack(
     return CrackFields(distance=distance, opening=width, grain=noise[2])
 
 
-def place_field(field: NDArray[np.float32], placement: Placement, *, size: int) -> NDArray[np.float32]:
-    """A field (n, n) of the square on the whole picture, (size, size); 0 outside the square."""
-    backward = np.linalg.inv(placement.forward())
-    out = np.empty((size, size), dtype=np.float32)
-    kernels.sample_bilinear(field, backward, 0.5 - backward @ np.asarray(placement.center), out)
-    return out
+def place_fields(
+    fields: Mapping[str, NDArray[np.float32]],
+    placement: Placement,
+    window: Window,
+    *,
+    wiggle_px: float = 0.0,
+    tile: NDArray[np.float32] | None = None,
+    tile_offset: tuple[int, int] = (0, 0),
+) -> dict[str, NDArray[np.float32]]:
+    """Fields of a square on a window of a picture: in pixels where they are lengths, turned where they are vectors.
+
+    Parameters
+    ----------
+    fields : mapping of str to (n, n) float32
+        By the names of `manifests.fields.FIELDS`, lengths in sides of the square; both components of a displacement
+        or none.
+    placement, window : Placement, Window
+        Where the square lies, and what is wanted of the picture.
+    wiggle_px : float
+        Standard deviation by which outlines are moved with the noise of ``tile``: roughness below the grid.
+    tile, tile_offset
+        From `roughness_tile`, and where on it the picture's first pixel lies.
+
+    Returns
+    -------
+    mapping of str to (W, W) float32
+        0 outside the square.
+    """
+    forward = placement.forward()
+    backward = np.linalg.inv(forward)
+    corner = np.array([window.y, window.x], dtype=np.float64)
+    out = np.empty((len(fields), window.side, window.side), dtype=np.float32)
+    warp = np.zeros((2, window.side, window.side), dtype=np.float32)
+    if wiggle_px > 0 and tile is not None:
+        warp = _window(tile, (tile_offset[0] + window.y, tile_offset[1] + window.x), window.side)[:2]
+    origin = 0.5 + backward @ (corner - np.asarray(placement.center))
+    kernels.sample_cubic(np.stack(list(fields.values())), backward, origin, warp, np.float32(wiggle_px), out)
+    placed = dict(zip(fields, out, strict=True))
+    for name, values in placed.items():
+        if FIELDS[name].kind == "length":
+            values *= np.float32(placement.side)
+    if "displacement_y" in placed:
+        down, right = placed["displacement_y"], placed["displacement_x"]
+        turn = forward.astype(np.float32)
+        placed["displacement_y"] = turn[0, 0] * down + turn[0, 1] * right
+        placed["displacement_x"] = turn[1, 0] * down + turn[1, 1] * right
+    return placed
+
+
+def place_grain(tile: NDArray[np.float32], offset: tuple[int, int], window: Window) -> NDArray[np.float32]:
+    """Noise (W, W) of variance 1 on a window, from `roughness_tile` whose pixel ``offset`` is the picture's first."""
+    return np.asarray(_window(tile, (offset[0] + window.y, offset[1] + window.x), window.side)[2])
 
 
 def _window(tile: NDArray[np.float32], offset: tuple[int, int], side: int) -> NDArray[np.float32]:

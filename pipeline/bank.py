@@ -1,7 +1,13 @@
-"""Second stage: the bank of simulated trajectories that all samples draw from, stored once beside the corpus."""
+"""Second stage: the bank of simulated trajectories that all samples draw from, stored once beside the corpus.
+
+A shard of the bank is known by the content it is computed from: mechanism, parameters, seed, trajectories and the
+source code of the physics. So a shard that another corpus or bank already holds can be copied instead of computed.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,17 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.config import FractureConfig, Recipe, config_sha256
-from manifests.hashing import canonical_json, code_version, sha256_bytes
+from manifests.hashing import canonical_json, code_version, package_digest, sha256_bytes
 from manifests.layout import BANK
 from manifests.records import BankRecord, CommitRecord
-from manifests.seeds import Stage, seed_path, stream
-from physics.fracture import MAX_SEGMENTS, Trajectory, simulate
-from pipeline.planning import bank_size
-from pipeline.store import ArraySpec, commit, create_array, read_rows, write_shard
+from manifests.seeds import Stage, name_key, seed_path
+from physics.mechanism import MAX_SEGMENTS, Crack, Mechanism, MechanismParams, Trajectory
+from physics.registry import MECHANISMS
+from pipeline.planning import bank_stream
+from pipeline.recipe import Recipe, config_sha256
+from pipeline.store import ArraySpec, adopt_shard, commit, create_array, read_rows, write_shard
 
 __all__ = [
-    "MECHANISM",
+    "PER_SHARD",
+    "BankResult",
     "BankSpec",
     "StoredTrajectory",
     "bank_specs",
@@ -28,121 +36,166 @@ __all__ = [
     "store_trajectories",
 ]
 
-MECHANISM = "fracture"
 PER_SHARD = 16
 
 
 @dataclass(frozen=True)
 class BankSpec:
-    """Trajectories ``start`` to ``stop`` of the bank: one shard."""
+    """Trajectories ``start`` to ``stop`` of one mechanism: one shard. ``shared`` is a bank that may hold it already."""
 
     out: Path
     recipe: Recipe
+    mechanism: str
     shard: int
     start: int
     stop: int
+    shared: Path | None = None
 
     @property
     def inputs_sha256(self) -> str:
-        """Identity of what the shard is computed from."""
-        config = self.recipe.fracture.model_dump(mode="json")
-        return sha256_bytes(canonical_json([self.recipe.seed, self.start, self.stop, config]))
+        """Identity of what the shard is computed from; weight, severity and area only choose among what is there."""
+        chosen_later = {"weight", "severity", "area", "width"}
+        params = self.recipe.params(self.mechanism).model_dump(mode="json", exclude=chosen_later)
+        physics = package_digest("physics")
+        return sha256_bytes(
+            canonical_json(
+                [self.mechanism, self.recipe.seed, self.start, self.stop, self.recipe.store.zstd_level, params, physics]
+            )
+        )
+
+
+@dataclass(frozen=True)
+class BankResult:
+    """A finished shard's record; seconds it took to simulate, for the log alone; whether it was copied."""
+
+    record: CommitRecord[BankRecord]
+    seconds: float
+    adopted: bool
 
 
 @dataclass(frozen=True)
 class StoredTrajectory:
-    """Arrays of one trajectory as `physics.fracture.Trajectory` has them, in the precision they are stored in."""
+    """One trajectory as `physics.mechanism.Trajectory` has it, in the precision it is stored in."""
 
-    damage: NDArray[np.float16]
-    segments: NDArray[np.float32]
-    opening: NDArray[np.float16]
+    mechanism: str
+    fields: Mapping[str, NDArray[np.float16]]
+    severity: NDArray[np.float64]
+    area: NDArray[np.float64]
+    segments: NDArray[np.float32] | None = None
+    opening: NDArray[np.float16] | None = None
 
-    def damage_at(self, snapshot: int) -> NDArray[np.float32]:
-        """Phase field (n, n) of a snapshot."""
-        return np.asarray(self.damage[snapshot], dtype=np.float32)
+    def crack_at(self, snapshot: int) -> Crack | None:
+        """Centre lines and relative widths of one snapshot, T = 1; None where nothing opens."""
+        if self.segments is None or self.opening is None:
+            return None
+        return Crack(self.segments, self.opening[snapshot : snapshot + 1].astype(np.float32))
 
-    def opening_at(self, snapshot: int) -> NDArray[np.float32]:
-        """Relative width (M, 2) of a snapshot."""
-        return np.asarray(self.opening[snapshot], dtype=np.float32)
-
-    def length_at(self, snapshot: int) -> float:
-        """Length of the open crack at a snapshot, sides of the square."""
-        ends = self.segments[(self.opening[snapshot] > 0).any(axis=1)].reshape(-1, 2, 2)
-        return float(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1).sum())
-
-
-def bank_specs(out: Path, recipe: Recipe) -> list[BankSpec]:
-    """The bank's shards."""
-    total = bank_size(recipe)
-    starts = range(0, total, PER_SHARD)
-    return [BankSpec(out, recipe, k, start, min(total, start + PER_SHARD)) for k, start in enumerate(starts)]
+    def fields_at(self, snapshot: int) -> dict[str, NDArray[np.float32]]:
+        """Fields (n, n) of one snapshot."""
+        return {name: np.asarray(values[snapshot], dtype=np.float32) for name, values in self.fields.items()}
 
 
-def create_bank(out: Path, recipe: Recipe) -> None:
+def bank_specs(out: Path, recipe: Recipe, sizes: Mapping[str, int], *, shared: Path | None = None) -> list[BankSpec]:
+    """The bank's shards for so many trajectories of each mechanism."""
+    return [
+        BankSpec(out, recipe, name, k, start, min(total, start + PER_SHARD), shared)
+        for name, total in sizes.items()
+        for k, start in enumerate(range(0, total, PER_SHARD))
+    ]
+
+
+def create_bank(out: Path, recipe: Recipe, sizes: Mapping[str, int]) -> None:
     """Lay out the bank's arrays."""
-    for spec in _array_specs(recipe.fracture, bank_size(recipe)):
-        create_array(out, BANK, MECHANISM, spec, zstd_level=recipe.store.zstd_level)
+    for name, total in sizes.items():
+        for spec in _array_specs(MECHANISMS[name], recipe.params(name), total):
+            create_array(out, BANK, name, spec, zstd_level=recipe.store.zstd_level)
 
 
-def _array_specs(config: FractureConfig, total: int) -> tuple[ArraySpec, ...]:
-    t, n, m = config.snapshots, config.grid, MAX_SEGMENTS
-    return (
-        ArraySpec(
-            name="damage",
-            shape=(total, t, n, n),
-            dtype="float16",
-            shard_rows=PER_SHARD,
-            attributes=(("unit", "1"), ("meaning", "phase field of every snapshot: 0 sound, 1 broken")),
+def _array_specs(mechanism: Mechanism[Any, Any], params: MechanismParams, total: int) -> tuple[ArraySpec, ...]:
+    t, n, m = params.snapshots, params.grid, MAX_SEGMENTS
+
+    def spec(name: str, shape: tuple[int, ...], dtype: str, unit: str, meaning: str) -> ArraySpec:
+        about = (("unit", unit), ("meaning", meaning))
+        return ArraySpec(name=name, shape=(total, *shape), dtype=dtype, shard_rows=PER_SHARD, attributes=about)
+
+    specs = [
+        spec("severity", (t,), "float64", "1", "growth at every snapshot / at the last"),
+        spec(
+            "area", (t,), "float64", "1", "share of the square that is affected; open length x relative width of cracks"
         ),
-        ArraySpec(
-            name="segments",
-            shape=(total, m, 4),
-            dtype="float32",
-            shard_rows=PER_SHARD,
-            attributes=(("unit", "sides of the square"), ("meaning", "y0, x0, y1, x1 of the crack's centre line")),
-        ),
-        ArraySpec(
-            name="opening",
-            shape=(total, t, m, 2),
-            dtype="float16",
-            shard_rows=PER_SHARD,
-            attributes=(("unit", "1"), ("meaning", "width at both ends of each segment / widest of the snapshot")),
-        ),
+    ]
+    for field in mechanism.field_specs:
+        if field.name == "opening":
+            specs.append(
+                spec("segments", (m, 4), "float32", "sides of the square", "y0, x0, y1, x1 of the centre lines")
+            )
+            specs.append(spec("opening", (t, m, 2), "float16", "1", "width at both ends / widest of the snapshot"))
+        else:
+            unit = "1" if field.kind == "share" else "sides of the square"
+            specs.append(spec(field.name, (t, n, n), "float16", unit, f"{field.meaning}, at every snapshot"))
+    return tuple(specs)
+
+
+def store_trajectories(spec: BankSpec) -> BankResult:
+    """Simulate one shard of the bank and write it, or copy it from a bank that has it; the record last."""
+    if spec.shared is not None:
+        adopted = adopt_shard(spec.out, spec.shared, _identity(spec), BankRecord)
+        if adopted is not None:
+            return BankResult(adopted, 0.0, adopted=True)
+    start = time.perf_counter()
+    mechanism, params = MECHANISMS[spec.mechanism], spec.recipe.params(spec.mechanism)
+    made = [
+        mechanism.simulate(params, bank_stream(spec.recipe, spec.mechanism, t)) for t in range(spec.start, spec.stop)
+    ]
+    seconds = time.perf_counter() - start
+    files = write_shard(spec.out, BANK, spec.mechanism, _stacked(mechanism, made), shard=spec.shard)
+    record = _identity(spec).model_copy(
+        update={"files": files, "rows": tuple(_row(spec, spec.start + k, made_k) for k, made_k in enumerate(made))}
     )
+    commit(spec.out, record)
+    return BankResult(record, seconds, adopted=False)
 
 
-def store_trajectories(spec: BankSpec) -> CommitRecord[BankRecord]:
-    """Simulate one shard of the bank and write it; the record last."""
-    config = spec.recipe.fracture
-    made = [simulate(config, stream(spec.recipe.seed, Stage.BANK, t)) for t in range(spec.start, spec.stop)]
-    arrays: dict[str, NDArray[Any]] = {
-        "damage": np.stack([t.damage for t in made]).astype(np.float16),
-        "segments": np.stack([_padded(t.segments, axis=0) for t in made]),
-        "opening": np.stack([_padded(t.opening, axis=1) for t in made]).astype(np.float16),
-    }
-    files = write_shard(spec.out, BANK, MECHANISM, arrays, shard=spec.shard)
-    record = CommitRecord[BankRecord](
+def _identity(spec: BankSpec) -> CommitRecord[BankRecord]:
+    """The shard's record but for its files and rows."""
+    return CommitRecord[BankRecord](
         stage="bank",
-        key=MECHANISM,
+        key=spec.mechanism,
         shard=spec.shard,
         config_sha256=config_sha256(spec.recipe),
         code_version=code_version(),
         inputs_sha256=spec.inputs_sha256,
-        files=files,
-        rows=tuple(_row(spec.recipe, spec.start + k, trajectory) for k, trajectory in enumerate(made)),
+        files=(),
+        rows=(),
     )
-    commit(spec.out, record)
-    return record
 
 
-def load_trajectory(out: Path, trajectory: int) -> StoredTrajectory:
+def _stacked(mechanism: Mechanism[Any, Any], made: Sequence[Trajectory]) -> dict[str, NDArray[Any]]:
+    """Arrays of one shard by name."""
+    arrays: dict[str, NDArray[Any]] = {
+        "severity": np.stack([t.severity for t in made]),
+        "area": np.stack([t.area for t in made]),
+    }
+    cracks = [t.crack for t in made if t.crack is not None]
+    if "opening" in mechanism.fields:
+        arrays["segments"] = np.stack([_padded(crack.segments, axis=0) for crack in cracks])
+        arrays["opening"] = np.stack([_padded(crack.opening, axis=1) for crack in cracks]).astype(np.float16)
+    for name in mechanism.fields:
+        if name != "opening":
+            arrays[name] = np.stack([t.fields[name] for t in made]).astype(np.float16)
+    return arrays
+
+
+def load_trajectory(out: Path, recipe: Recipe, mechanism: str, trajectory: int) -> StoredTrajectory:
     """Read one trajectory of the bank."""
-    damage, segments, opening = (
-        read_rows(out, BANK, MECHANISM, name, trajectory, trajectory + 1)[0]
-        for name in ("damage", "segments", "opening")
-    )
-    used = int((opening[-1] > 0).any(axis=1).nonzero()[0].max(initial=-1)) + 1
-    return StoredTrajectory(damage=damage, segments=segments[:used], opening=opening[:, :used])
+    specs = _array_specs(MECHANISMS[mechanism], recipe.params(mechanism), 1)
+    found = {s.name: read_rows(out, BANK, mechanism, s.name, trajectory, trajectory + 1)[0] for s in specs}
+    severity, area = found.pop("severity"), found.pop("area")
+    segments, opening = found.pop("segments", None), found.pop("opening", None)
+    if segments is not None and opening is not None:
+        used = int((opening[-1] > 0).any(axis=1).nonzero()[0].max(initial=-1)) + 1
+        segments, opening = segments[:used], opening[:, :used]
+    return StoredTrajectory(mechanism, found, severity, area, segments, opening)
 
 
 def _padded(values: NDArray[np.float32], *, axis: int) -> NDArray[np.float32]:
@@ -151,14 +204,14 @@ def _padded(values: NDArray[np.float32], *, axis: int) -> NDArray[np.float32]:
     return np.pad(values, widths)
 
 
-def _row(recipe: Recipe, number: int, trajectory: Trajectory) -> BankRecord:
+def _row(spec: BankSpec, number: int, trajectory: Trajectory) -> BankRecord:
     return BankRecord(
         trajectory=number,
-        mechanism=MECHANISM,
-        group=number % recipe.bank.groups,
-        snapshots=len(trajectory.length_cells),
-        seed_path=seed_path(recipe.seed, Stage.BANK, number),
-        length_cells=tuple(float(v) for v in trajectory.length_cells),
-        branch_points=trajectory.branch_points,
-        load=tuple(float(v) for v in trajectory.load),
+        mechanism=spec.mechanism,
+        group=number % spec.recipe.bank.groups,
+        from_edge=trajectory.from_edge,
+        seed_path=seed_path(spec.recipe.seed, Stage.BANK, name_key(spec.mechanism), number),
+        severity=tuple(float(v) for v in trajectory.severity),
+        area=tuple(float(v) for v in trajectory.area),
+        facts={name: tuple(float(v) for v in values) for name, values in trajectory.facts.items()},
     )

@@ -20,11 +20,12 @@ from rich.table import Table
 
 import manifests
 from manifests import layout
-from manifests.config import Recipe, load_recipe, parse_source
+from manifests.config import parse_source
 from manifests.corpus import Corpus, CorpusInfo
 from manifests.errors import MaphError, OutputError
 from manifests.records import SampleStatus, SourceStatus
 from pipeline.console import ConsoleProgress, bytes_text, duration_text
+from pipeline.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -312,7 +313,7 @@ def _print_summary(found: CorpusInfo) -> None:
     bad = {name: n for name, n in found.counts.sources.items() if name != SourceStatus.OK}
     usable = found.counts.sources.get(SourceStatus.OK.value, 0)
     unused = f"; not usable: {', '.join(f'{n} {name}' for name, n in sorted(bad.items()))}" if bad else ""
-    console.print(f"{usable:,} photographs, {found.counts.trajectories:,} trajectories{unused}")
+    console.print(f"{usable:,} photographs, {sum(found.counts.trajectories.values()):,} trajectories{unused}")
     for licence in sorted({entry.licence for entry in found.licences}):
         console.print(f"licence of sources: {licence}")
 

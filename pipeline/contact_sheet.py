@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from manifests.corpus import Corpus, Sample
+from manifests.corpus import Corpus, Field, Sample
 from manifests.errors import CorpusError
 
 __all__ = ["choose_evenly", "draw_sheet"]
@@ -55,28 +55,31 @@ def draw_sheet(corpus: Corpus, positions: Sequence[int]) -> Image.Image:
     """
     if not positions:
         raise CorpusError("nothing to draw: no sample matches; look at `maphc2f info` for what there is")
-    first = _panels(corpus[positions[0]])
-    cell = (len(first) * (_THUMB + _GAP) - _GAP, _THUMB + _CAPTION)
+    samples = [corpus[position] for position in positions]
+    most = max(3 + len(_shown_fields(sample)) for sample in samples)
+    cell = (most * (_THUMB + _GAP) - _GAP, _THUMB + _CAPTION)
     columns = 2 if len(positions) > 3 else 1
     rows = -(-len(positions) // columns)
     width = 2 * _MARGIN + columns * cell[0] + (columns - 1) * 3 * _GAP
     height = _HEADER + rows * (cell[1] + 2 * _GAP) + _MARGIN
     sheet = Image.new("RGB", (width, height), _PAPER)
-    _draw_header(ImageDraw.Draw(sheet), corpus, list(first), len(positions))
-    for k, position in enumerate(positions):
+    _draw_header(ImageDraw.Draw(sheet), corpus, len(samples))
+    for k, sample in enumerate(samples):
         corner = (
             _MARGIN + (k % columns) * (cell[0] + 3 * _GAP),
             _HEADER + (k // columns) * (cell[1] + 2 * _GAP),
         )
-        _draw_sample(sheet, corpus[position], corner)
+        _draw_sample(sheet, sample, corner)
     return sheet
 
 
-def _draw_header(draw: ImageDraw.ImageDraw, corpus: Corpus, titles: list[str], shown: int) -> None:
+def _draw_header(draw: ImageDraw.ImageDraw, corpus: Corpus, shown: int) -> None:
     info = corpus.info
     title = f"{info.name}: {shown} of {len(corpus):,} samples"
     draw.text((_MARGIN, 14), title, fill=_INK, font=ImageFont.load_default(size=20))
-    draw.text((_MARGIN, 40), "   |   ".join(titles), fill=_FAINT, font=ImageFont.load_default(size=13))
+    fields = "; ".join(f"{name}: {', '.join(m.fields)}" for name, m in info.mechanisms.items())
+    text = f"source  |  image  |  mask  |  fields ({fields})"
+    draw.text((_MARGIN, 40), text, fill=_FAINT, font=ImageFont.load_default(size=13))
 
 
 def _draw_sample(sheet: Image.Image, sample: Sample, corner: tuple[int, int]) -> None:
@@ -87,8 +90,8 @@ def _draw_sample(sheet: Image.Image, sample: Sample, corner: tuple[int, int]) ->
         x += _THUMB + _GAP
     record = sample.record
     peaks = ", ".join(
-        f"{name} up to {float(np.max(f.values)):.2g}{'' if f.unit == '1' else ' ' + f.unit}"
-        for name, f in sample.fields.items()
+        f"{name} {_range_text(f.values)}{'' if f.unit == '1' else ' ' + f.unit}"
+        for name, f in _shown_fields(sample).items()
     )
     caption = (
         f"{record.category}  {record.mechanism}  {record.id}  area {100 * record.area_fraction:.2f} %  "
@@ -102,9 +105,24 @@ def _panels(sample: Sample) -> Mapping[str, NDArray[np.uint8]]:
     """Pictures of one sample by title, each (S, S, 3)."""
     mask = np.repeat(sample.mask[:, :, None], 3, axis=2)
     panels = {"source": _rgb(sample.source), "image": _rgb(sample.image), "mask": mask}
-    for name, field in sample.fields.items():
+    for name, field in _shown_fields(sample).items():
         panels[name] = _coloured(np.asarray(field.values, dtype=np.float64))
     return panels
+
+
+def _shown_fields(sample: Sample) -> dict[str, Field]:
+    """The sample's fields, the two components of a displacement as its length."""
+    shown = dict(sample.fields)
+    if "displacement_y" in shown and "displacement_x" in shown:
+        down, right = shown.pop("displacement_y"), shown.pop("displacement_x")
+        length = np.hypot(down.values, right.values)
+        shown["displacement"] = Field(values=length, unit=down.unit, meaning="in-plane motion of the material")
+    return shown
+
+
+def _range_text(values: NDArray[np.float32]) -> str:
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"up to {high:.2g}" if low >= 0 else f"{low:.2g} to {high:.2g}"
 
 
 def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -112,8 +130,10 @@ def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _coloured(field: NDArray[np.float64]) -> NDArray[np.uint8]:
-    peak = float(field.max())
-    value = np.clip(field / peak, 0, 1) if peak > 0 else np.zeros_like(field)
+    """A field from 0 to its peak; one that has both signs with 0 in the middle of the scale."""
+    peak = float(np.abs(field).max())
+    value = np.clip(field / peak, -1, 1) if peak > 0 else np.zeros_like(field)
+    value = 0.5 + 0.5 * value if (field < 0).any() else value
     anchors = np.linspace(0, 1, len(_SCALE))
     channels = [np.interp(value, anchors, _SCALE[:, c]) for c in range(3)]
     return np.stack(channels, axis=-1).astype(np.uint8)

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from manifests import layout
-from manifests.config import Recipe
 from manifests.records import PlanRow, SourceRecord
-from pipeline.bank import PER_SHARD, BankSpec, create_bank, store_trajectories
+from pipeline.bank import BankSpec, create_bank, store_trajectories
 from pipeline.generate import Prepared
-from pipeline.planning import bank_size
+from pipeline.recipe import Recipe
 from pipeline.store import read_rows
 from pipeline.synthesis import SampleSpec, create_sample_arrays, store_samples
 from refine.passes import settle_process
@@ -26,7 +25,7 @@ __all__ = ["Estimate", "measure"]
 
 _CATEGORIES = 3
 _SAMPLES = 24  # of each of these categories
-_TRAJECTORIES = 10
+_TRAJECTORIES = 6  # of each mechanism
 
 
 @dataclass(frozen=True)
@@ -47,37 +46,45 @@ def measure(out: Path, recipe: Recipe, prepared: Prepared) -> Estimate:
     with tempfile.TemporaryDirectory(prefix="maphc2f-") as scratch:
         trial = Path(scratch)
         _copy_sources(out, trial)
-        create_bank(trial, recipe)
-        store_trajectories(BankSpec(trial, recipe, 0, 0, 1))  # compiles, and warms the file system
-        start = time.perf_counter()
-        store_trajectories(BankSpec(trial, recipe, 0, 0, min(_TRAJECTORIES, bank_size(recipe), PER_SHARD)))
-        trajectory_s = (time.perf_counter() - start) / min(_TRAJECTORIES, bank_size(recipe))
-        rows = _representative(plan, recipe)
+        simulate_s, bank_bytes = _time_bank(trial, recipe, prepared)
+        rows = _representative(plan)
         _make(trial, recipe, rows, prepared.sources)  # compiles, and fills caches
         start = time.perf_counter()
         total = _make(trial, recipe, rows, prepared.sources)
         sample_s = (time.perf_counter() - start) / len(rows)
-        bank_bytes = _size(trial / layout.BANK) / min(_TRAJECTORIES, bank_size(recipe))
     source_bytes = _size(out / layout.DATA)
     return Estimate(
-        seconds=len(plan) * sample_s + bank_size(recipe) * trajectory_s,
-        bytes=len(plan) * total / len(rows) + bank_size(recipe) * bank_bytes + source_bytes,
+        seconds=len(plan) * sample_s + simulate_s,
+        bytes=len(plan) * total / len(rows) + bank_bytes + source_bytes,
         sample_s=sample_s,
-        trajectory_s=trajectory_s,
+        trajectory_s=simulate_s / sum(prepared.bank_sizes.values()),
         measured=len(rows),
     )
 
 
-def _representative(plan: Sequence[PlanRow], recipe: Recipe) -> list[PlanRow]:
+def _time_bank(trial: Path, recipe: Recipe, prepared: Prepared) -> tuple[float, float]:
+    """Seconds and bytes of the whole bank, from a few trajectories of each mechanism."""
+    create_bank(trial, recipe, prepared.bank_sizes)
+    seconds = size = 0.0
+    for name, total in prepared.bank_sizes.items():
+        few = min(_TRAJECTORIES, total)
+        store_trajectories(BankSpec(trial, recipe, name, 0, 0, 1))  # compiles, and warms the file system
+        start = time.perf_counter()
+        store_trajectories(BankSpec(trial, recipe, name, 0, 0, few))
+        seconds += total * (time.perf_counter() - start) / few
+        size += total * _size(trial / layout.BANK / name) / few
+    return seconds, size
+
+
+def _representative(plan: Sequence[PlanRow]) -> list[PlanRow]:
     """First rows of a few categories, brought onto the few trajectories that were made."""
     by_category: dict[str, list[PlanRow]] = {}
     for row in plan:
         by_category.setdefault(f"{row.dataset}/{row.category}", []).append(row)
     keys = list(by_category)
     chosen = {keys[k] for k in np.linspace(0, len(keys) - 1, min(_CATEGORIES, len(keys))).astype(int)}
-    made = min(_TRAJECTORIES, bank_size(recipe), PER_SHARD)
     return [
-        row.model_copy(update={"trajectory": row.trajectory % made})
+        row.model_copy(update={"trajectory": row.trajectory % _TRAJECTORIES})
         for key in sorted(chosen)
         for row in by_category[key][:_SAMPLES]
     ]

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from manifests import layout
-from manifests.config import Recipe, config_sha256
-from manifests.corpus import CorpusCounts, CorpusInfo, LicenceInfo, Spread
+from manifests.corpus import CorpusCounts, CorpusInfo, DistributionInfo, LicenceInfo, MechanismInfo, Spread
+from manifests.distributions import Distribution
 from manifests.hashing import canonical_json, code_version, sha256_file
 from manifests.records import (
     SCHEMA_VERSION,
@@ -26,9 +26,24 @@ from manifests.records import (
     SourceStatus,
 )
 from manifests.tables import to_table, write_table
+from physics.registry import MECHANISMS
+from pipeline.planning import opening_width
+from pipeline.recipe import Recipe, config_sha256
 from pipeline.store import metadata_files, write_atomic
 
 __all__ = ["finalise", "summarise"]
+
+_FIGURES = (
+    "area_fraction",
+    "severity",
+    "length_px",
+    "relief_px",
+    "contrast",
+    "residual",
+    "iterations",
+    "attempts",
+)
+_SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def finalise(
@@ -82,16 +97,48 @@ def summarise(
             by_category={key: dict(counts) for key, counts in by_category.items()},
             by_mechanism=dict(Counter(row.mechanism for row in samples)),
             sources=dict(Counter(row.status.value for row in sources)),
-            trajectories=len(bank),
+            trajectories=dict(Counter(row.mechanism for row in bank)),
         ),
-        statistics={
-            name: _spread(float(getattr(row, name)) for row in usable)
-            for name in ("area_fraction", "severity", "length_px", "contrast", "residual", "iterations", "attempts")
+        mechanisms={
+            name: MechanismInfo(
+                title=MECHANISMS[name].title, summary=MECHANISMS[name].summary, fields=list(MECHANISMS[name].fields)
+            )
+            for name in recipe.mechanism_weights()
         },
+        distributions=_distributions(recipe, usable),
+        statistics={name: _spread(float(getattr(row, name)) for row in usable) for name in _FIGURES},
         licences=[
             LicenceInfo(dataset=dataset, category=category, licence=licence, sources=count)
             for (dataset, category, licence), count in licences.items()
         ],
+    )
+
+
+def _distributions(recipe: Recipe, usable: Sequence[SampleRecord]) -> list[DistributionInfo]:
+    """What the recipe asked for, beside what the accepted samples have."""
+    found = []
+    for name in recipe.mechanism_weights():
+        params, rows = recipe.params(name), [row for row in usable if row.mechanism == name]
+        found.append(_compare(name, "area", params.area, [row.area_fraction for row in rows]))
+        found.append(_compare(name, "severity", params.severity, [row.severity for row in rows]))
+        if width := opening_width(params):
+            found.append(_compare(name, "width", width, [row.width for row in rows]))
+    return found
+
+
+def _compare(mechanism: str, quantity: str, asked: Distribution, got: Sequence[float]) -> DistributionInfo:
+    values = np.sort(np.asarray(got, dtype=np.float64))
+    wanted = asked.cdf(values)
+    steps = np.arange(len(values) + 1) / max(len(values), 1)
+    gap = max(np.abs(wanted - steps[1:]).max(initial=0.0), np.abs(wanted - steps[:-1]).max(initial=0.0))
+    return DistributionInfo(
+        mechanism=mechanism,
+        quantity=quantity,
+        unit="1",
+        asked=[asked.quantile(share) for share in _SHARES],
+        got=[float(v) for v in np.quantile(values, _SHARES)] if len(values) else [],
+        distance=float(gap),
+        samples=len(values),
     )
 
 

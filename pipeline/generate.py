@@ -21,7 +21,6 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from manifests import layout
-from manifests.config import Recipe
 from manifests.corpus import CorpusInfo
 from manifests.records import (
     AnyCommit,
@@ -34,11 +33,12 @@ from manifests.records import (
     SourceStatus,
 )
 from manifests.tables import to_table, write_table
-from pipeline.bank import MECHANISM, BankSpec, bank_specs, create_bank, store_trajectories
+from pipeline.bank import BankSpec, bank_specs, create_bank, store_trajectories
 from pipeline.executor import Executor, Interruption, make_executor
 from pipeline.finalise import finalise
 from pipeline.inventory import SourcesSpec, find_categories, store_sources
-from pipeline.planning import CategorySources, make_plan, shard_rows
+from pipeline.planning import CategorySources, bank_sizes, make_plan, shard_rows
+from pipeline.recipe import Recipe
 from pipeline.store import (
     is_laid_out,
     lock_output,
@@ -53,7 +53,7 @@ from pipeline.store import (
 from pipeline.synthesis import SampleSpec, create_sample_arrays, store_samples
 from refine.passes import settle_process
 
-__all__ = ["Interrupted", "Outcome", "Prepared", "Progress", "SilentProgress", "generate", "prepare"]
+__all__ = ["Interrupted", "Outcome", "Prepared", "Progress", "SilentProgress", "fill_bank", "generate", "prepare"]
 
 SpecT = TypeVar("SpecT", SourcesSpec, BankSpec, SampleSpec)
 
@@ -95,6 +95,7 @@ class Prepared:
     sources: tuple[SourceRecord, ...]
     channels: Mapping[str, int]
     plan: tuple[PlanRow, ...]
+    bank_sizes: Mapping[str, int]  # trajectories by mechanism
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class _Run:
     executor: Executor
     interruption: Interruption
     progress: Progress
+    shared_bank: Path | None = None
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     made: int = 0
 
@@ -126,6 +128,7 @@ def generate(
     workers: int,
     progress: Progress | None = None,
     announce: Callable[[], None] | None = None,
+    shared_bank: Path | None = None,
 ) -> Outcome:
     """Make a corpus, or go on with one.
 
@@ -141,6 +144,8 @@ def generate(
         Hears how far it is.
     announce : callable, optional
         Called when a first Ctrl-C is taken in.
+    shared_bank : Path, optional
+        Another corpus or bank: shards that it holds are copied instead of computed.
 
     Raises
     ------
@@ -149,12 +154,25 @@ def generate(
     Interrupted
         A stop was asked for; the same call goes on from there.
     """
-    return _with_run(out, recipe, workers, progress, announce, _generate)
+    return _with_run(out, recipe, workers, progress, announce, _generate, shared_bank)
 
 
 def prepare(out: Path, recipe: Recipe, *, workers: int, progress: Progress | None = None) -> Prepared:
     """Take in the sources and write the plan; compute no sample."""
-    return _with_run(out, recipe, workers, progress, None, _prepare)
+    return _with_run(out, recipe, workers, progress, None, _prepare, None)
+
+
+def fill_bank(
+    out: Path,
+    recipe: Recipe,
+    *,
+    workers: int,
+    progress: Progress | None = None,
+    announce: Callable[[], None] | None = None,
+    shared_bank: Path | None = None,
+) -> list[BankRecord]:
+    """Take in the sources, write the plan, and simulate what it needs; parameters and errors as for `generate`."""
+    return _with_run(out, recipe, workers, progress, announce, lambda run: _fill_bank(run, _prepare(run)), shared_bank)
 
 
 ResultT = TypeVar("ResultT")
@@ -167,12 +185,13 @@ def _with_run(
     progress: Progress | None,
     announce: Callable[[], None] | None,
     job: Callable[[_Run], ResultT],
+    shared_bank: Path | None,
 ) -> ResultT:
     find_categories(recipe)  # a wrong source is said before anything is written
     open_output(out, recipe)
     with lock_output(out), Interruption(announce) as interruption:
         executor = make_executor(workers, warm=partial(settle_process, 1))
-        run = _Run(out, recipe, executor, interruption, progress or SilentProgress())
+        run = _Run(out, recipe, executor, interruption, progress or SilentProgress(), shared_bank)
         started = time.perf_counter()
         try:
             return job(run)
@@ -189,7 +208,7 @@ def _prepare(run: _Run) -> Prepared:
 def _generate(run: _Run) -> Outcome:
     _sweep(run)
     prepared = _take_in(run)
-    bank = _fill_bank(run)
+    bank = _fill_bank(run, prepared)
     samples = _make_samples(run, prepared)
     with output_errors(run.out):
         _drop_stale(run, prepared)
@@ -217,7 +236,8 @@ def _sweep(run: _Run) -> None:
 def _drop_stale(run: _Run, prepared: Prepared) -> None:
     """Remove what this plan has no place for: photographs came or went since an earlier run."""
     wanted = {layout.commit_name("sources", key, 0) for key in prepared.channels}
-    wanted |= {layout.commit_name("bank", MECHANISM, spec.shard) for spec in bank_specs(run.out, run.recipe)}
+    specs = bank_specs(run.out, run.recipe, prepared.bank_sizes)
+    wanted |= {layout.commit_name("bank", spec.mechanism, spec.shard) for spec in specs}
     wanted |= {layout.commit_name("samples", f"{r.dataset}/{r.category}", r.shard) for r in prepared.plan}
     stale = [path for path in (run.out / layout.COMMITS).iterdir() if path.name not in wanted]
     if stale:
@@ -247,7 +267,8 @@ def _take_in(run: _Run) -> Prepared:
     plan = make_plan(run.recipe, categories, channels)
     write_table(run.out / layout.PLAN, to_table(plan, PlanRow))
     run.seconds["plan"] += time.perf_counter() - start
-    return Prepared(sources=tuple(rows), channels=channels, plan=tuple(plan))
+    sizes = bank_sizes(run.recipe, [len(c.records) for c in categories])
+    return Prepared(sources=tuple(rows), channels=channels, plan=tuple(plan), bank_sizes=sizes)
 
 
 def _still_holds(spec: SourcesSpec, record: CommitRecord[SourceRecord]) -> bool:
@@ -265,18 +286,27 @@ def _channels(run: _Run, category: CategorySources) -> int:
     return int(read_rows(run.out, layout.DATA, category.key, "source", 0, 1).shape[3])
 
 
-def _fill_bank(run: _Run) -> list[BankRecord]:
-    create_bank(run.out, run.recipe)
-    specs = bank_specs(run.out, run.recipe)
-    done = {c.shard: c for c in read_valid_commits(run.out, "bank", BankRecord, run.recipe)}
-    done = {s.shard: done[s.shard] for s in specs if s.shard in done and done[s.shard].inputs_sha256 == s.inputs_sha256}
+def _fill_bank(run: _Run, prepared: Prepared) -> list[BankRecord]:
+    create_bank(run.out, run.recipe, prepared.bank_sizes)
+    specs = bank_specs(run.out, run.recipe, prepared.bank_sizes, shared=run.shared_bank)
+    done = {(c.key, c.shard): c for c in read_valid_commits(run.out, "bank", BankRecord, run.recipe)}
+    done = {
+        (s.mechanism, s.shard): done[s.mechanism, s.shard]
+        for s in specs
+        if (s.mechanism, s.shard) in done and done[s.mechanism, s.shard].inputs_sha256 == s.inputs_sha256
+    }
     run.progress.stage("trajectories", sum(s.stop - s.start for s in specs), sum(len(c.rows) for c in done.values()))
     start = time.perf_counter()
-    for spec, record in _run_missing(run, store_trajectories, [s for s in specs if s.shard not in done]):
-        done[spec.shard] = record
-        run.progress.advance(len(record.rows), 0)
+    copied = 0
+    for spec, result in _run_missing(run, store_trajectories, [s for s in specs if (s.mechanism, s.shard) not in done]):
+        done[spec.mechanism, spec.shard] = result.record
+        copied += len(result.record.rows) if result.adopted else 0
+        run.seconds[f"simulate_{spec.mechanism}"] += result.seconds
+        run.progress.advance(len(result.record.rows), 0)
     run.seconds["bank"] += time.perf_counter() - start
-    return [row for shard in sorted(done) for row in done[shard].rows]
+    if copied:
+        run.progress.note(f"{copied:,} trajectories copied from {run.shared_bank}")
+    return [row for spec in specs for row in done[spec.mechanism, spec.shard].rows]
 
 
 def _make_samples(run: _Run, prepared: Prepared) -> list[SampleRecord]:

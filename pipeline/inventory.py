@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.config import ForegroundMode, Recipe, config_sha256
+from manifests.config import ForegroundMode
 from manifests.errors import SourceError
 from manifests.hashing import canonical_json, code_version, sha256_bytes
 from manifests.layout import DATA
@@ -20,6 +20,7 @@ from manifests.records import CommitRecord, FileRecord, SourceRecord, SourceStat
 from pipeline.foreground import Foreground, estimate_foreground
 from pipeline.inspection import InspectedCategory
 from pipeline.planning import shard_rows
+from pipeline.recipe import Recipe, config_sha256
 from pipeline.sources.decode import is_grey
 from pipeline.sources.readers import Category, LoadedSource, list_categories, read_source
 from pipeline.store import ArraySpec, commit, create_array, write_shard

@@ -3,7 +3,8 @@
 Totals are exact: samples are shared over categories and mechanisms by the largest remainder. Sources are used in
 turn, so that a shard reads neighbouring ones; a shard draws from a few trajectories, read once. Sources and
 trajectories fall into the same number of groups, and a sample joins only a source and a trajectory of one group, so
-that a split by group shares neither.
+that a split by group shares neither. On one source no snapshot comes twice in the same turn, and the bank is made
+large enough for that.
 
 References
 ----------
@@ -12,34 +13,44 @@ Largest remainder (Hamilton) method of apportionment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from manifests.config import AUTO, PlacementConfig, Recipe
+from manifests.config import AUTO
+from manifests.distributions import Distribution
+from manifests.errors import ConfigError
 from manifests.records import PlanRow, SourceRecord, plan_row_id
-from manifests.seeds import Stage, seed_path, stream
-from physics.fracture import starts_at_edge
+from manifests.seeds import Stage, name_key, seed_path, stream
+from physics.mechanism import MechanismParams
 from physics.placement import Placement
+from physics.registry import MECHANISMS
+from pipeline.recipe import Recipe
 
 __all__ = [
     "CategorySources",
+    "DrawnPlacement",
     "Outline",
     "allocate",
-    "bank_size",
+    "bank_sizes",
+    "bank_stream",
     "draw_placement",
+    "enters_at_edge",
     "make_plan",
+    "opening_width",
+    "samples_by_category",
     "shard_rows",
     "trace_outline",
 ]
 
 _SHARD_BYTES = 50_000_000
 _SHARD_MOST = 256
-_SAMPLES_PER_TRAJECTORY = 12
+_SAMPLES_PER_TRAJECTORY = 24
 _TRAJECTORIES_PER_SHARD = 60
+_TURNS = 8
 _BANK_LEAST, _BANK_MOST = 20, 2000
 _OUTLINE_POINTS = 256
 _ENTRY_TILT_DEG = 35.0  # how far from square to the part's edge a crack may enter
@@ -87,12 +98,70 @@ def allocate(total: int, weights: Sequence[float]) -> list[int]:
     return [int(count) for count in counts]
 
 
-def bank_size(recipe: Recipe) -> int:
-    """Number of trajectories in the bank."""
-    if recipe.bank.trajectories != AUTO:
-        return recipe.bank.trajectories
-    wanted = -(-recipe.count // _SAMPLES_PER_TRAJECTORY)
-    return max(recipe.bank.groups, _BANK_LEAST, min(_BANK_MOST, wanted))
+def samples_by_category(recipe: Recipe, usable: Sequence[int]) -> list[int]:
+    """Samples of each category, from the number of its usable photographs."""
+    return allocate(recipe.count, [1.0 if recipe.allocation == "equal" else float(n) for n in usable])
+
+
+def bank_sizes(recipe: Recipe, usable: Sequence[int]) -> dict[str, int]:
+    """Number of trajectories of each mechanism.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Count, mechanisms and bank.
+    usable : sequence of int
+        Usable photographs of each category, in the order of the plan.
+
+    Raises
+    ------
+    ConfigError
+        ``bank.trajectories`` is given and too small for a plan without repeats.
+    """
+    weights = recipe.mechanism_weights()
+    most = max(
+        (-(-count // n) for count, n in zip(samples_by_category(recipe, usable), usable, strict=True)), default=0
+    )
+    sizes = {}
+    for name, weight in weights.items():
+        share = weight / sum(weights.values())
+        per_trajectory = len(_snapshots_in_range(recipe.params(name))) * _TURNS
+        # a photograph's samples may all be of one mechanism, and come from the trajectories of its own group
+        needed = recipe.bank.groups * -(-most // per_trajectory)
+        if recipe.bank.trajectories != AUTO:
+            if recipe.bank.trajectories < needed:
+                raise ConfigError(
+                    f"bank.trajectories: {recipe.bank.trajectories} are too few for {most} samples on one photograph "
+                    f"without a repeat; expected at least {needed}, or auto"
+                )
+            sizes[name] = recipe.bank.trajectories
+            continue
+        wanted = -(-int(recipe.count * share) // _SAMPLES_PER_TRAJECTORY)
+        sizes[name] = max(recipe.bank.groups, _BANK_LEAST, min(_BANK_MOST, wanted), needed)
+    return sizes
+
+
+def _snapshots_in_range(params: MechanismParams) -> NDArray[np.int64]:
+    """Snapshots whose severity lies in the range asked for; they are evenly spaced in severity."""
+    first = int(np.ceil(params.severity.low * params.snapshots - 1e-9)) - 1
+    last = int(np.ceil(params.severity.high * params.snapshots - 1e-9)) - 1
+    return np.arange(max(first, 0), min(last, params.snapshots - 1) + 1)
+
+
+def bank_stream(recipe: Recipe, mechanism: str, trajectory: int) -> np.random.Generator:
+    """The stream that a trajectory of the bank is drawn from."""
+    return stream(recipe.seed, Stage.BANK, name_key(mechanism), trajectory)
+
+
+def enters_at_edge(recipe: Recipe, mechanism: str, trajectory: int) -> bool:
+    """Whether a trajectory's defect comes in from the edge of the part; known before it is simulated."""
+    return MECHANISMS[mechanism].enters(recipe.params(mechanism), bank_stream(recipe, mechanism, trajectory))
+
+
+def opening_width(params: MechanismParams) -> Distribution | None:
+    """Distribution of the widest opening / side of the picture, for a mechanism that opens cracks."""
+    width = getattr(params, "width", None)
+    return width if isinstance(width, Distribution) else None
 
 
 def shard_rows(recipe: Recipe, channels: int) -> int:
@@ -117,58 +186,62 @@ def trace_outline(foreground: NDArray[np.bool_]) -> Outline:
 
 @dataclass(frozen=True)
 class DrawnPlacement:
-    """A placement in units of the picture's side; fields as in `PlanRow`."""
+    """Where a defect is put, in units of the picture's side; fields as in `PlanRow`."""
 
     dihedral: int
     angle_deg: float
-    extent: float
-    center_y: float
-    center_x: float
+    from_edge: bool
+    anchor_y: float
+    anchor_x: float
     width: float
 
-    def on_picture(self, size: int) -> Placement:
-        """The same in pixels."""
-        center = (self.center_y * size, self.center_x * size)
-        return Placement(center=center, side=self.extent * size, dihedral=self.dihedral, angle_deg=self.angle_deg)
+    def on_picture(self, size: int, extent: float) -> Placement:
+        """Where a square of side ``extent`` x picture lies, in pixels: its middle, or its mouth, on the anchor."""
+        anchor = np.array([self.anchor_y, self.anchor_x]) * size
+        if self.from_edge:
+            forward = Placement((0.0, 0.0), extent * size, self.dihedral, self.angle_deg).forward()
+            anchor = anchor + forward @ np.array([0.0, 0.5 - _ENTRY_OVERLAP])
+        center = (float(anchor[0]), float(anchor[1]))
+        return Placement(center=center, side=extent * size, dihedral=self.dihedral, angle_deg=self.angle_deg)
 
 
 def draw_placement(
     rng: np.random.Generator,
-    config: PlacementConfig,
     foreground: NDArray[np.bool_],
     outline: Outline,
     *,
+    dihedral: int,
     from_edge: bool,
+    width: Distribution | None,
 ) -> DrawnPlacement:
-    """Where a trajectory goes: on the part, or, for a crack that enters from a side, square to the part's edge.
+    """Where a trajectory goes: on the part, or, for one that comes in from a side, square to the part's edge.
 
     Parameters
     ----------
     rng : numpy.random.Generator
         The sample's stream.
-    config : PlacementConfig
-        Ranges of extent and width.
     foreground : (S, S) bool
         Where the part is.
     outline : Outline
         Of that foreground.
+    dihedral : int
+        Turn of the square, 0..7.
     from_edge : bool
-        The trajectory's crack enters at the middle of its square's left side.
+        The trajectory comes in through the middle of its square's left side.
+    width : Distribution or None
+        Of the widest opening / side of the picture.
     """
     size = foreground.shape[0]
-    dihedral = int(rng.integers(8))
     angle = float(rng.uniform(-45.0, 45.0))
-    extent = float(rng.uniform(*config.extent))
-    width = float(np.exp(rng.uniform(*np.log(config.width))))
-    if from_edge and len(outline.points):
+    widest = width.draw(rng) if width else 0.0
+    entering = from_edge and len(outline.points) > 0
+    if entering:
         k = int(rng.integers(len(outline.points)))
         angle = _turn_inwards(dihedral, outline.inward[k]) + angle * _ENTRY_TILT_DEG / 45.0
-        forward = Placement((0.0, 0.0), extent * size, dihedral, angle).forward()
-        center = outline.points[k] + forward @ np.array([0.0, 0.5 - _ENTRY_OVERLAP])
+        anchor = outline.points[k]
     else:
-        center = _random_pixel(rng, foreground) + rng.uniform(0.0, 1.0, size=2)
-    center_y, center_x = (float(c) / size for c in center)
-    return DrawnPlacement(dihedral, angle, extent, center_y, center_x, width)
+        anchor = _random_pixel(rng, foreground) + rng.uniform(0.0, 1.0, size=2)
+    return DrawnPlacement(dihedral, angle, entering, float(anchor[0]) / size, float(anchor[1]) / size, widest)
 
 
 def _turn_inwards(dihedral: int, inward: NDArray[np.float64]) -> float:
@@ -189,7 +262,7 @@ def _random_pixel(rng: np.random.Generator, foreground: NDArray[np.bool_]) -> ND
     return inside[rng.integers(len(inside))] if len(inside) else np.array([size // 2, size // 2])
 
 
-def make_plan(recipe: Recipe, categories: Sequence[CategorySources], channels: dict[str, int]) -> list[PlanRow]:
+def make_plan(recipe: Recipe, categories: Sequence[CategorySources], channels: Mapping[str, int]) -> list[PlanRow]:
     """Every sample of the corpus, in order of index.
 
     Parameters
@@ -198,46 +271,52 @@ def make_plan(recipe: Recipe, categories: Sequence[CategorySources], channels: d
         Count, mechanisms, placement, groups.
     categories : sequence of CategorySources
         Each with at least one source.
-    channels : dict
+    channels : mapping
         1 or 3 by category key; decides the shards.
     """
-    weights = [1.0 if recipe.allocation == "equal" else float(len(c.records)) for c in categories]
+    usable = [len(c.records) for c in categories]
+    entering = {
+        name: np.array([enters_at_edge(recipe, name, t) for t in range(total)])
+        for name, total in bank_sizes(recipe, usable).items()
+    }
     rows: list[PlanRow] = []
-    entering = _entering_trajectories(recipe)
-    for category, count in zip(categories, allocate(recipe.count, weights), strict=True):
+    for category, count in zip(categories, samples_by_category(recipe, usable), strict=True):
         rows.extend(
             _plan_category(recipe, category, count, len(rows), shard_rows(recipe, channels[category.key]), entering)
         )
     return rows
 
 
-def _entering_trajectories(recipe: Recipe) -> NDArray[np.bool_]:
-    """Which trajectories of the bank enter from a side, (trajectories,) bool."""
-    return np.array(
-        [starts_at_edge(recipe.fracture, stream(recipe.seed, Stage.BANK, t)) for t in range(bank_size(recipe))]
-    )
-
-
 def _plan_category(
-    recipe: Recipe, category: CategorySources, count: int, first: int, per_shard: int, entering: NDArray[np.bool_]
+    recipe: Recipe,
+    category: CategorySources,
+    count: int,
+    first: int,
+    per_shard: int,
+    entering: Mapping[str, NDArray[np.bool_]],
 ) -> list[PlanRow]:
     outlines = [trace_outline(mask) for mask in category.foreground] if count else []
-    weights = recipe.mechanism_weights()
-    mechanisms = np.repeat(list(weights), allocate(count, list(weights.values())))
-    groups = recipe.bank.groups
+    mechanisms = _mix(recipe, count, first)
+    chooser = _Chooser(recipe, {name: len(flags) for name, flags in entering.items()})
     rows = []
-    pool: list[NDArray[np.int64]] = []
     for row in range(count):
         index = first + row
         rng = stream(recipe.seed, Stage.PLAN, index, 0)
-        source = row % len(category.records)
-        group = source % groups
+        source, name = row % len(category.records), mechanisms[row]
         if row % per_shard == 0:
-            pool = _draw_pool(stream(recipe.seed, Stage.PLAN, index, 1), len(entering), groups)
-        trajectory = int(rng.choice(pool[group]))
-        foreground = category.foreground[source]
+            chooser.open_shard(stream(recipe.seed, Stage.PLAN, index, 1))
+        params = recipe.params(name)
+        severity, area = params.severity.draw(rng), params.area.draw(rng)
+        snapshot = min(params.snapshots - 1, max(0, int(np.ceil(severity * params.snapshots)) - 1))
+        trajectory, snapshot, dihedral = chooser.choose(rng, name, source, snapshot)
+        from_edge = bool(entering[name][trajectory])
         drawn = draw_placement(
-            rng, recipe.placement, foreground, outlines[source], from_edge=bool(entering[trajectory])
+            rng,
+            category.foreground[source],
+            outlines[source],
+            dihedral=dihedral,
+            from_edge=from_edge,
+            width=opening_width(params),
         )
         fields: dict[str, object] = {
             "index": index,
@@ -245,15 +324,17 @@ def _plan_category(
             "category": category.category,
             "source": source,
             "source_sha256": category.records[source].sha256,
-            "mechanism": str(mechanisms[row]),
+            "mechanism": name,
             "trajectory": trajectory,
-            "snapshot": _draw_snapshot(rng, recipe),
-            "group": group,
-            "dihedral": drawn.dihedral,
+            "snapshot": snapshot,
+            "group": source % recipe.bank.groups,
+            "dihedral": dihedral,
             "angle_deg": drawn.angle_deg,
-            "extent": drawn.extent,
-            "center_y": drawn.center_y,
-            "center_x": drawn.center_x,
+            "from_edge": drawn.from_edge,
+            "anchor_y": drawn.anchor_y,
+            "anchor_x": drawn.anchor_x,
+            "asked_area": area,
+            "asked_severity": severity,
             "width": drawn.width,
             "seed_path": seed_path(recipe.seed, Stage.SAMPLE, index),
         }
@@ -262,14 +343,55 @@ def _plan_category(
     return rows
 
 
-def _draw_pool(rng: np.random.Generator, trajectories: int, groups: int) -> list[NDArray[np.int64]]:
-    """Trajectories that one shard draws from, by group; those of group g are g, g + groups, g + 2 groups, ..."""
-    members = [np.arange(group, trajectories, groups) for group in range(groups)]
-    each = max(1, _TRAJECTORIES_PER_SHARD // groups)
-    return [rng.choice(m, size=min(each, len(m)), replace=False) for m in members]
+def _mix(recipe: Recipe, count: int, first: int) -> list[str]:
+    """Mechanism of each sample of a category: exact totals, shuffled so that every shard has all of them."""
+    weights = recipe.mechanism_weights()
+    names = np.repeat(list(weights), allocate(count, list(weights.values())))
+    return [str(name) for name in stream(recipe.seed, Stage.PLAN, first, 2).permutation(names)]
 
 
-def _draw_snapshot(rng: np.random.Generator, recipe: Recipe) -> int:
-    low, high = recipe.placement.growth
-    snapshots = recipe.fracture.snapshots
-    return min(snapshots - 1, int(snapshots * rng.uniform(low, high)))
+class _Chooser:
+    """Chooses a trajectory, a snapshot and a turn for each sample, none twice on one source.
+
+    A shard draws from a pool of a few trajectories, so that they are read once; only where a pool is used up does it
+    reach beyond.
+    """
+
+    def __init__(self, recipe: Recipe, sizes: Mapping[str, int]) -> None:
+        self._recipe = recipe
+        self._sizes = sizes
+        self._groups = recipe.bank.groups
+        self._pools: dict[str, list[NDArray[np.int64]]] = {}
+        self._used: dict[tuple[str, int], set[tuple[int, int, int]]] = {}
+
+    def open_shard(self, rng: np.random.Generator) -> None:
+        each = max(1, _TRAJECTORIES_PER_SHARD // (self._groups * len(self._sizes)))
+        self._pools = {name: self._pool(rng, name, each) for name in self._sizes}
+
+    def _pool(self, rng: np.random.Generator, name: str, each: int) -> list[NDArray[np.int64]]:
+        """Trajectories by group; those of group g are g, g + groups, g + 2 groups, ..."""
+        members = [self._members(name, group) for group in range(self._groups)]
+        return [rng.choice(m, size=min(each, len(m)), replace=False) for m in members]
+
+    def _members(self, name: str, group: int) -> NDArray[np.int64]:
+        return np.arange(group, self._sizes[name], self._groups)
+
+    def choose(self, rng: np.random.Generator, name: str, source: int, snapshot: int) -> tuple[int, int, int]:
+        """(trajectory, snapshot, dihedral): this snapshot if it can be had, else one in the range asked for."""
+        used = self._used.setdefault((name, source), set())
+        group = source % self._groups
+        pool = self._pools[name][group]
+        for _ in range(_PLACE_TRIES):
+            found = (int(rng.choice(pool)), snapshot, int(rng.integers(_TURNS)))
+            if found not in used:
+                used.add(found)
+                return found
+        free = [
+            (int(t), int(k), d)
+            for t in (*pool, *np.setdiff1d(self._members(name, group), pool))
+            for k in sorted(_snapshots_in_range(self._recipe.params(name)), key=lambda k: abs(int(k) - snapshot))
+            for d in range(_TURNS)
+            if (int(t), int(k), d) not in used
+        ]
+        used.add(free[0])  # `bank_sizes` saw to it that there is one
+        return free[0]

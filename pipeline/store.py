@@ -25,16 +25,17 @@ from pydantic import BaseModel, ValidationError
 from zarr.codecs import ZstdCodec
 
 from manifests import layout
-from manifests.config import Recipe, config_sha256
 from manifests.corpus import read_array
 from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, fsync_path, write_atomic
 from manifests.errors import CorpusError, OutputError
-from manifests.hashing import canonical_json, code_version, sha256_file
+from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
 from manifests.records import SCHEMA_VERSION, AnyCommit, CommitRecord, FileRecord, RowT, parse_commit
+from pipeline.recipe import Recipe, config_sha256
 
 __all__ = [
     "ArraySpec",
     "Identity",
+    "adopt_shard",
     "commit",
     "create_array",
     "is_laid_out",
@@ -184,6 +185,44 @@ def commit(out: Path, record: AnyCommit) -> None:
         folder = out / layout.COMMITS
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / layout.commit_name(record.stage, record.key, record.shard), record.to_bytes())
+
+
+def adopt_shard(
+    out: Path, other: Path, identity: CommitRecord[RowT], row_type: type[RowT]
+) -> CommitRecord[RowT] | None:
+    """Copy a shard that another corpus or bank holds, if it was computed from the same; None if there is none.
+
+    Parameters
+    ----------
+    out, other : Path
+        Folder to fill, whose arrays are laid out, and folder to copy from.
+    identity : CommitRecord
+        What the shard's record is to be, but for its files and rows.
+    row_type : type
+        Of its rows.
+    """
+    name = layout.commit_name(identity.stage, identity.key, identity.shard)
+    try:
+        record = parse_commit((other / layout.COMMITS / name).read_bytes(), row_type)
+    except (ValidationError, OSError):
+        return None
+    if record.inputs_sha256 != identity.inputs_sha256:
+        return None
+    with output_errors(out):
+        for file in record.files:
+            target = layout.safe_join(out, file.path)
+            try:
+                data = layout.safe_join(other, file.path).read_bytes()
+            except (ValueError, OSError):
+                return None
+            if sha256_bytes(data) != file.sha256:
+                return None
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(target, data)
+            fsync_folders(target, out)
+    adopted = identity.model_copy(update={"files": record.files, "rows": record.rows})
+    commit(out, adopted)
+    return adopted
 
 
 def read_valid_commits(out: Path, stage: str, row_type: type[RowT], recipe: Recipe) -> list[CommitRecord[RowT]]:

@@ -10,30 +10,52 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.config import Recipe, config_sha256
+from manifests.fields import FIELDS, FieldSpec
 from manifests.hashing import canonical_json, code_version, sha256_bytes
 from manifests.layout import DATA
 from manifests.records import CommitRecord, PlanRow, SampleRecord, SampleStatus, SourceRecord
 from manifests.seeds import Stage, stream
-from physics.fracture import starts_at_edge
-from physics.placement import CrackFields, Window, crack_window, place_crack, place_field, roughness_tile
+from physics.mechanism import Crack
+from physics.placement import (
+    Placement,
+    Window,
+    crack_window,
+    field_window,
+    place_crack,
+    place_fields,
+    place_grain,
+    roughness_tile,
+)
+from physics.registry import MECHANISMS
 from pipeline.bank import StoredTrajectory, load_trajectory
-from pipeline.planning import DrawnPlacement, draw_placement, trace_outline
+from pipeline.planning import DrawnPlacement, draw_placement, opening_width, trace_outline
+from pipeline.recipe import Recipe, config_sha256
 from pipeline.store import ArraySpec, commit, create_array, read_rows, write_shard
-from refine.passes import CrackInputs, OpticsArrays, refine_cracks
+from refine.passes import CrackArrays, DefectInputs, OpticsArrays, ReliefArrays, refine_defects
+from refine.relief import PRODUCT_REFLECTANCE
 
-__all__ = ["MASK_VALUE", "SampleSpec", "ShardResult", "create_sample_arrays", "make_samples", "store_samples"]
+__all__ = [
+    "MASK_VALUE",
+    "SampleSpec",
+    "ShardResult",
+    "create_sample_arrays",
+    "make_samples",
+    "sample_fields",
+    "store_samples",
+]
 
 MASK_VALUE = 255
 _ROWS_AT_ONCE = 64  # samples that are open at a time: bounds memory
 _BATCH_PIXELS = 4 * 256 * 256  # pixels in one batch of windows: what a core's cache still holds
+_OUTLINE_WIGGLE_CELLS = 0.4
+_NO_RELIEF = ("opening", "damage")
 _REACH_PX = 4  # fields reach this far beyond npcF's support
 
 
@@ -73,13 +95,12 @@ class ShardResult:
 
 @dataclass(frozen=True)
 class MadeSample:
-    """One sample: its record, image (S, S, C) uint8, mask (S, S) bool, opening and damage (S, S) float16."""
+    """One sample: its record, image (S, S, C) uint8, mask (S, S) bool, fields (S, S) float16 by name."""
 
     record: SampleRecord
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
-    opening: NDArray[np.float16]
-    damage: NDArray[np.float16]
+    fields: Mapping[str, NDArray[np.float16]]
 
 
 @dataclass(frozen=True)
@@ -94,15 +115,46 @@ class _Ingredients:
 
 
 @dataclass(frozen=True)
+class _Look:
+    """What one sample draws from the ranges of `manifests.config.RenderConfig`."""
+
+    depth_to_width: float
+    lip_slope: float
+    debris: float
+    glint: float
+    roughness: float
+    gloss: float
+    gloss_exponent: float
+    pit_floor: float
+    product: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class _Placed:
-    """One attempt at a sample: where the crack goes, its fields there, and its appearance."""
+    """One attempt at a sample: where the defect goes, its fields there, and its appearance.
+
+    ``distance`` to a crack's lips and the fields are (W, W) on the window, pixels.
+    """
 
     ingredients: _Ingredients
     attempt: int
     drawn: DrawnPlacement
+    extent: float
     window: Window
-    fields: CrackFields
-    look: tuple[float, float, float, float]  # depth / width, lip slope, debris, glint
+    fields: Mapping[str, NDArray[np.float32]]
+    distance: NDArray[np.float32] | None
+    grain: NDArray[np.float32]
+    look: _Look
+
+    def affected(self) -> NDArray[np.bool_]:
+        """Where the defect is, (W, W): in an opening, or where a field is at least a twentieth of its peak."""
+        there = np.zeros((self.window.side, self.window.side), dtype=bool)
+        if self.distance is not None:
+            return self.distance < 0
+        for values in self.fields.values():
+            peak = float(np.abs(values).max())
+            there |= np.abs(values) > 0.05 * peak
+        return there
 
 
 @dataclass(frozen=True)
@@ -118,15 +170,20 @@ class _Result:
     iterations: int
 
 
+def sample_fields(recipe: Recipe) -> tuple[FieldSpec, ...]:
+    """Fields that the samples of a corpus may have: those of the mechanisms that take part, in a fixed order."""
+    wanted = {name for mechanism in recipe.mechanism_weights() for name in MECHANISMS[mechanism].fields}
+    return tuple(spec for name, spec in FIELDS.items() if name in wanted)
+
+
 def create_sample_arrays(out: Path, recipe: Recipe, key: str, *, count: int, channels: int, per_shard: int) -> None:
     """Lay out the arrays of one category's samples."""
     shape = (count, recipe.size, recipe.size)
     about = {
         "image": ("uint8", (*shape, channels), "grey levels", "picture with the defect"),
         "mask": ("uint8", shape, "1", f"0 normal, {MASK_VALUE} visibly changed"),
-        "opening": ("float16", shape, "px", "width of the crack, where it is open"),
-        "damage": ("float16", shape, "1", "phase field: 0 sound, 1 broken"),
     }
+    about |= {field.name: ("float16", shape, field.unit, field.meaning) for field in sample_fields(recipe)}
     for name, (dtype, whole, unit, meaning) in about.items():
         spec = ArraySpec(
             name=name,
@@ -146,9 +203,8 @@ def store_samples(spec: SampleSpec) -> ShardResult:
     arrays: dict[str, NDArray[Any]] = {
         "image": np.stack([sample.image for sample in made]),
         "mask": np.stack([sample.mask for sample in made]).astype(np.uint8) * MASK_VALUE,
-        "opening": np.stack([sample.opening for sample in made]),
-        "damage": np.stack([sample.damage for sample in made]),
     }
+    arrays |= {field.name: _stack_field(made, field.name, spec.recipe.size) for field in sample_fields(spec.recipe)}
     record = CommitRecord[SampleRecord](
         stage="samples",
         key=spec.key,
@@ -164,9 +220,17 @@ def store_samples(spec: SampleSpec) -> ShardResult:
     return ShardResult(record=record, seconds=dict(seconds))
 
 
+def _stack_field(made: Sequence[MadeSample], name: str, size: int) -> NDArray[np.float16]:
+    stacked = np.zeros((len(made), size, size), dtype=np.float16)
+    for k, sample in enumerate(made):
+        if name in sample.fields:
+            stacked[k] = sample.fields[name]
+    return stacked
+
+
 def make_samples(spec: SampleSpec, seconds: defaultdict[str, float]) -> Iterator[MadeSample]:
     """Make the samples of a shard, in order; adds to ``seconds`` by stage."""
-    bank: dict[int, StoredTrajectory] = {}
+    bank: dict[tuple[str, int], StoredTrajectory] = {}
     for first in range(0, len(spec.rows), _ROWS_AT_ONCE):
         start = time.perf_counter()
         opened = _open(spec, spec.rows[first : first + _ROWS_AT_ONCE], bank)
@@ -185,13 +249,21 @@ def make_samples(spec: SampleSpec, seconds: defaultdict[str, float]) -> Iterator
         seconds["finish"] += time.perf_counter() - start
 
 
-def _open(spec: SampleSpec, rows: Sequence[PlanRow], bank: dict[int, StoredTrajectory]) -> list[_Ingredients]:
+def _open(
+    spec: SampleSpec, rows: Sequence[PlanRow], bank: dict[tuple[str, int], StoredTrajectory]
+) -> list[_Ingredients]:
     pictures = _read_by_row(spec, "source", {row.source for row in rows})
     parts = _read_by_row(spec, "foreground", {row.source for row in rows})
-    for trajectory in sorted({row.trajectory for row in rows} - bank.keys()):
-        bank[trajectory] = load_trajectory(spec.out, trajectory)
+    for mechanism, trajectory in sorted({(row.mechanism, row.trajectory) for row in rows} - bank.keys()):
+        bank[mechanism, trajectory] = load_trajectory(spec.out, spec.recipe, mechanism, trajectory)
     return [
-        _Ingredients(row, pictures[row.source], parts[row.source] > 0, spec.sources[row.source], bank[row.trajectory])
+        _Ingredients(
+            row,
+            pictures[row.source],
+            parts[row.source] > 0,
+            spec.sources[row.source],
+            bank[row.mechanism, row.trajectory],
+        )
         for row in rows
     ]
 
@@ -210,101 +282,195 @@ def _read_by_row(spec: SampleSpec, name: str, wanted: Iterable[int]) -> dict[int
 def _attempt(
     recipe: Recipe, pending: Sequence[_Ingredients], attempt: int, seconds: defaultdict[str, float]
 ) -> Iterator[_Result]:
-    """One draw for each sample: place, refine, judge; windows of one size together."""
+    """One draw for each sample: place, refine, judge; windows of one mechanism and one size together."""
     start = time.perf_counter()
-    by_side: dict[int, list[_Placed]] = {}
+    by_kind: dict[tuple[str, int], list[_Placed]] = {}
     for ingredients in pending:
         placed = _place(recipe, ingredients, attempt)
-        by_side.setdefault(placed.window.side, []).append(placed)
+        by_kind.setdefault((ingredients.row.mechanism, placed.window.side), []).append(placed)
     seconds["physics"] += time.perf_counter() - start
-    for side, group in sorted(by_side.items()):
+    for (_, side), group in sorted(by_kind.items()):
         step = max(1, _BATCH_PIXELS // side**2)
         for first in range(0, len(group), step):
             yield from _refine(recipe, group[first : first + step], seconds)
 
 
 def _place(recipe: Recipe, ingredients: _Ingredients, attempt: int) -> _Placed:
-    """Where the crack goes at this attempt, and its fields on the window that holds it."""
-    row, trajectory, ranges = ingredients.row, ingredients.trajectory, recipe.render
+    """Where the defect goes at this attempt, and its fields on the window that holds it."""
+    row, trajectory = ingredients.row, ingredients.trajectory
     rng = stream(recipe.seed, Stage.SAMPLE, row.index, attempt)
     drawn = _planned(row) if attempt == 0 else _drawn_again(recipe, ingredients, rng)
-    look = (
-        float(rng.uniform(*ranges.depth_to_width)),
-        float(rng.uniform(*ranges.lip_height)),
-        float(rng.uniform(*ranges.debris)),
-        float(rng.uniform(*ranges.glint)),
-    )
-    roughness = float(rng.uniform(*ranges.roughness))
-    offset = rng.integers(0, 1 << 30, size=2)
-    placement = drawn.on_picture(recipe.size)
-    opening = trajectory.opening_at(row.snapshot)
+    area = row.asked_area if attempt < recipe.label.attempts // 2 else recipe.params(row.mechanism).area.draw(rng)
+    look = _draw_look(recipe, rng, channels=ingredients.source.shape[2])
+    offset = (int(rng.integers(0, 1 << 30)), int(rng.integers(0, 1 << 30)))
+    drawn, extent = _sized(recipe, trajectory, row.snapshot, drawn, area)
+    placement = drawn.on_picture(recipe.size, extent)
+    crack = trajectory.crack_at(row.snapshot)
+    distance: NDArray[np.float32] | None = None
+    if crack is not None:
+        window, fields, distance = _place_crack(recipe, row.mechanism, crack, placement, drawn, look, offset)
+    else:
+        window, fields = _place_relief(recipe, trajectory, row.snapshot, placement, offset)
+    grain = place_grain(roughness_tile(recipe.seed), offset, window)
+    return _Placed(ingredients, attempt, drawn, extent, window, fields, distance, grain, look)
+
+
+def _sized(
+    recipe: Recipe, trajectory: StoredTrajectory, snapshot: int, drawn: DrawnPlacement, area: float
+) -> tuple[DrawnPlacement, float]:
+    """Side of the square / side of the picture at which the defect has the area asked for, within the bounds.
+
+    A crack's area is open length x width: what the bounds of the square leave over is made up by the width.
+    """
+    low, high = recipe.placement.extent
+    share = max(float(trajectory.area[snapshot]), 1e-6)
+    width = opening_width(recipe.params(trajectory.mechanism))
+    if width is None:
+        return drawn, float(np.clip(np.sqrt(area / share), low, high))
+    extent = float(np.clip(area / (share * drawn.width), low, high))
+    fitting = float(np.clip(area / (share * extent), width.low, width.high))
+    return replace(drawn, width=fitting), extent
+
+
+def _place_crack(
+    recipe: Recipe,
+    mechanism: str,
+    crack: Crack,
+    placement: Placement,
+    drawn: DrawnPlacement,
+    look: _Look,
+    offset: tuple[int, int],
+) -> tuple[Window, dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+    """Window, opening, and distance to the lips."""
     width_px, reach_px = drawn.width * recipe.size, float(recipe.npcf.support_px + _REACH_PX)
-    cell_px = placement.side / recipe.fracture.grid
+    cell_px = placement.side / recipe.params(mechanism).grid
+    segments, opening = crack.segments, crack.opening[0]
     window = crack_window(
-        trajectory.segments,
-        opening,
-        placement,
-        size=recipe.size,
-        cell_px=cell_px,
-        width_px=width_px,
-        reach_px=reach_px,
+        segments, opening, placement, size=recipe.size, cell_px=cell_px, width_px=width_px, reach_px=reach_px
     )
-    fields = place_crack(
-        trajectory.segments,
+    found = place_crack(
+        segments,
         opening,
         placement,
         window,
         cell_px=cell_px,
         width_px=width_px,
-        roughness=roughness,
+        roughness=look.roughness,
         reach_px=reach_px,
         tile=roughness_tile(recipe.seed),
-        tile_offset=(int(offset[0]), int(offset[1])),
+        tile_offset=offset,
     )
-    return _Placed(ingredients, attempt, drawn, window, fields, look)
+    return window, {"opening": found.opening}, found.distance
+
+
+def _place_relief(
+    recipe: Recipe, trajectory: StoredTrajectory, snapshot: int, placement: Placement, offset: tuple[int, int]
+) -> tuple[Window, dict[str, NDArray[np.float32]]]:
+    """Window and fields of a mechanism that changes the surface."""
+    fields = trajectory.fields_at(snapshot)
+    window = field_window(fields, placement, size=recipe.size, reach_px=float(recipe.npcf.support_px + _REACH_PX))
+    cell_px = placement.side / recipe.params(trajectory.mechanism).grid
+    placed = place_fields(
+        fields,
+        placement,
+        window,
+        wiggle_px=_OUTLINE_WIGGLE_CELLS * cell_px if "depth" in fields else 0.0,  # lost material has a ragged outline
+        tile=roughness_tile(recipe.seed),
+        tile_offset=offset,
+    )
+    return window, placed
+
+
+def _draw_look(recipe: Recipe, rng: np.random.Generator, *, channels: int) -> _Look:
+    ranges = recipe.render
+    product = PRODUCT_REFLECTANCE[ranges.products[int(rng.integers(len(ranges.products)))]]
+    return _Look(
+        depth_to_width=float(rng.uniform(*ranges.depth_to_width)),
+        lip_slope=float(rng.uniform(*ranges.lip_height)),
+        debris=float(rng.uniform(*ranges.debris)),
+        glint=float(rng.uniform(*ranges.glint)),
+        roughness=float(rng.uniform(*ranges.roughness)),
+        gloss=float(rng.uniform(*ranges.gloss)),
+        gloss_exponent=float(np.exp(rng.uniform(*np.log(ranges.gloss_exponent)))),
+        pit_floor=float(rng.uniform(*ranges.pit_floor)),
+        product=product if channels == 3 else (float(np.mean(product)),),
+    )
 
 
 def _planned(row: PlanRow) -> DrawnPlacement:
-    return DrawnPlacement(row.dihedral, row.angle_deg, row.extent, row.center_y, row.center_x, row.width)
+    return DrawnPlacement(row.dihedral, row.angle_deg, row.from_edge, row.anchor_y, row.anchor_x, row.width)
 
 
 def _drawn_again(recipe: Recipe, ingredients: _Ingredients, rng: np.random.Generator) -> DrawnPlacement:
-    from_edge = starts_at_edge(recipe.fracture, stream(recipe.seed, Stage.BANK, ingredients.row.trajectory))
-    outline = trace_outline(ingredients.foreground)
-    return draw_placement(rng, recipe.placement, ingredients.foreground, outline, from_edge=from_edge)
+    """Another place; trajectory, snapshot and turn stay, so that none comes twice on one source."""
+    row = ingredients.row
+    return draw_placement(
+        rng,
+        ingredients.foreground,
+        trace_outline(ingredients.foreground),
+        dihedral=row.dihedral,
+        from_edge=row.from_edge,
+        width=opening_width(recipe.params(row.mechanism)),
+    )
 
 
 def _refine(recipe: Recipe, batch: Sequence[_Placed], seconds: defaultdict[str, float]) -> Iterator[_Result]:
-    """Refine a batch of windows of one size and judge each."""
-    look = np.array([placed.look for placed in batch], dtype=np.float32)
+    """Refine a batch of windows of one mechanism and size, and judge each."""
     parts = [placed.ingredients.foreground[placed.window.slices] for placed in batch]
-    inputs = CrackInputs(
+    inputs = DefectInputs(
         source=np.stack([placed.ingredients.source[placed.window.slices] for placed in batch]),
         foreground=np.stack(parts),
-        distance=np.stack([placed.fields.distance for placed in batch]),
-        opening=np.stack([placed.fields.opening for placed in batch]),
-        grain=np.stack([placed.fields.grain for placed in batch]),
+        grain=np.stack([placed.grain for placed in batch]),
         optics=_optics([placed.ingredients.record for placed in batch]),
-        depth_to_width=look[:, 0],
-        lip_slope=look[:, 1],
-        debris=look[:, 2],
-        glint=look[:, 3],
+        crack=_crack_arrays(batch),
+        relief=_relief_arrays(batch),
     )
-    refined = refine_cracks(inputs, npcf=recipe.npcf, label=recipe.label)
+    refined = refine_defects(inputs, npcf=recipe.npcf, label=recipe.label)
     for name, spent in refined.seconds.items():
         seconds[name] += spent
     for k, placed in enumerate(batch):
         residual = float(refined.residual[k])
-        is_open = bool(((placed.fields.distance < 0) & parts[k]).any())
+        is_there = bool((placed.affected() & parts[k]).any())
         yield _Result(
             placed=placed,
-            status=_judge(recipe, refined.mask[k], residual, is_open=is_open),
+            status=_judge(recipe, refined.mask[k], residual, is_there=is_there),
             image=refined.image[k],
             mask=refined.mask[k],
             contrast=float(refined.contrast[k]),
             residual=residual,
             iterations=int(refined.iterations[k]),
         )
+
+
+def _crack_arrays(batch: Sequence[_Placed]) -> CrackArrays | None:
+    distance = [placed.distance for placed in batch if placed.distance is not None]
+    if not distance:
+        return None
+    return CrackArrays(
+        distance=np.stack(distance),
+        opening=np.stack([placed.fields["opening"] for placed in batch]),
+        depth_to_width=_column(placed.look.depth_to_width for placed in batch),
+        lip_slope=_column(placed.look.lip_slope for placed in batch),
+        debris=_column(placed.look.debris for placed in batch),
+        glint=_column(placed.look.glint for placed in batch),
+    )
+
+
+def _relief_arrays(batch: Sequence[_Placed]) -> ReliefArrays | None:
+    names = [name for name in batch[0].fields if name not in _NO_RELIEF]
+    if not names:
+        return None
+    return ReliefArrays(
+        fields={name: np.stack([placed.fields[name] for placed in batch]) for name in names},
+        gloss=_column(placed.look.gloss for placed in batch),
+        gloss_exponent=_column(placed.look.gloss_exponent for placed in batch),
+        pit_floor=_column(placed.look.pit_floor for placed in batch),
+        product=np.array([placed.look.product for placed in batch], dtype=np.float32),
+    )
+
+
+def _column(values: Iterable[float]) -> NDArray[np.float32]:
+    return np.fromiter(values, dtype=np.float32)
 
 
 def _optics(records: Sequence[SourceRecord]) -> OpticsArrays:
@@ -316,9 +482,9 @@ def _optics(records: Sequence[SourceRecord]) -> OpticsArrays:
     )
 
 
-def _judge(recipe: Recipe, mask: NDArray[np.bool_], residual: float, *, is_open: bool) -> SampleStatus:
+def _judge(recipe: Recipe, mask: NDArray[np.bool_], residual: float, *, is_there: bool) -> SampleStatus:
     area = int(mask.sum()) / recipe.size**2
-    if not is_open:
+    if not is_there:
         return SampleStatus.OFF_FOREGROUND
     if residual > recipe.npcf.tolerance:
         return SampleStatus.NOT_CONVERGED
@@ -333,43 +499,57 @@ def _judge(recipe: Recipe, mask: NDArray[np.bool_], residual: float, *, is_open:
 
 def _finish(recipe: Recipe, result: _Result) -> MadeSample:
     """The whole picture and its record; a sample that failed goes back to its source."""
-    placed, ingredients = result.placed, result.placed.ingredients
-    row, foreground = ingredients.row, ingredients.foreground
+    ingredients = result.placed.ingredients
     image = ingredients.source.copy()
-    mask = np.zeros(foreground.shape, dtype=bool)
-    opening = np.zeros(foreground.shape, dtype=np.float16)
-    damage = np.zeros(foreground.shape, dtype=np.float16)
+    mask = np.zeros(ingredients.foreground.shape, dtype=bool)
+    fields: dict[str, NDArray[np.float16]] = {}
     if result.status is SampleStatus.OK:
-        window = placed.window.slices
-        image[window] = result.image
-        mask[window] = result.mask
-        is_open = (placed.fields.distance < 0) & foreground[window]
-        opening[window] = np.where(is_open, placed.fields.opening, 0)
-        field = place_field(
-            ingredients.trajectory.damage_at(row.snapshot), placed.drawn.on_picture(recipe.size), size=recipe.size
-        )
-        damage[...] = np.where(foreground, field, 0)
-    return MadeSample(_record(result, image, mask), image, mask, opening, damage)
+        image[result.placed.window.slices] = result.image
+        mask[result.placed.window.slices] = result.mask
+        fields = _whole_fields(recipe, result.placed)
+    return MadeSample(_record(result, image, mask), image, mask, fields)
+
+
+def _whole_fields(recipe: Recipe, placed: _Placed) -> dict[str, NDArray[np.float16]]:
+    """Fields on the whole picture, as they are stored: nothing off the part."""
+    ingredients, window = placed.ingredients, placed.window
+    found = dict(placed.fields)
+    if placed.distance is not None:
+        found["opening"] = np.where(placed.distance < 0, found["opening"], 0)
+        beside = ingredients.trajectory.fields_at(ingredients.row.snapshot)
+        if beside:
+            found |= place_fields(beside, placed.drawn.on_picture(recipe.size, placed.extent), window)
+    whole = {}
+    for name, values in found.items():
+        stored = np.zeros((recipe.size, recipe.size), dtype=np.float16)
+        stored[window.slices] = np.where(ingredients.foreground[window.slices], values, 0)
+        whole[name] = stored
+    return whole
 
 
 def _record(result: _Result, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> SampleRecord:
     placed, row = result.placed, result.placed.ingredients.row
     trajectory = placed.ingredients.trajectory
-    length, whole = trajectory.length_at(row.snapshot), trajectory.length_at(-1)
+    crack = trajectory.crack_at(row.snapshot)
+    length = float(crack.length()[0]) if crack is not None else 0.0
+    lengths = [values for name, values in placed.fields.items() if name in ("depth", "height")]
+    center = placed.drawn.on_picture(mask.shape[0], placed.extent).center
     y0, x0, y1, x1 = _bounding_box(mask)
     outcome = {
-        "dihedral": placed.drawn.dihedral,
         "angle_deg": placed.drawn.angle_deg,
-        "extent": placed.drawn.extent,
-        "center_y": placed.drawn.center_y,
-        "center_x": placed.drawn.center_x,
+        "anchor_y": placed.drawn.anchor_y,
+        "anchor_x": placed.drawn.anchor_x,
         "width": placed.drawn.width,
+        "extent": placed.extent,
+        "center_y": center[0] / mask.shape[0],
+        "center_x": center[1] / mask.shape[0],
         "status": result.status,
         "attempts": placed.attempt + 1,
         "area_px": int(mask.sum()),
         "area_fraction": float(mask.mean()),
-        "severity": length / whole if whole else 0.0,
-        "length_px": length * placed.drawn.extent * mask.shape[0],
+        "severity": float(trajectory.severity[row.snapshot]),
+        "length_px": length * placed.extent * mask.shape[0],
+        "relief_px": max((float(np.abs(values).max()) for values in lengths), default=0.0),
         "contrast": result.contrast,
         "residual": result.residual,
         "iterations": result.iterations,

@@ -15,7 +15,8 @@ Checked, and each problem named with its file or sample:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from manifests import layout
-from manifests.config import LabelConfig, Recipe, config_sha256
+from manifests.config import LabelConfig
 from manifests.corpus import CorpusInfo
 from manifests.errors import CorpusError
 from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
@@ -40,12 +41,15 @@ from manifests.records import (
     SampleRecord,
     SampleStatus,
     SourceRecord,
+    SourceStatus,
 )
 from manifests.tables import from_table, read_table
+from physics.registry import MECHANISMS
 from pipeline.finalise import summarise
-from pipeline.planning import bank_size
+from pipeline.planning import bank_sizes
+from pipeline.recipe import Recipe, config_sha256
 from pipeline.store import Identity, metadata_files, read_identity, read_rows
-from pipeline.synthesis import SampleSpec
+from pipeline.synthesis import SampleSpec, sample_fields
 
 __all__ = ["Problem", "VerificationReport", "verify_corpus"]
 
@@ -229,9 +233,9 @@ def _check_shard(out: Path, recipe: Recipe, commit: AnyCommit) -> Iterator[Probl
         return
     start, stop = rows[0].row, rows[-1].row + 1
     try:
-        image, mask, opening, _ = (
-            read_rows(out, layout.DATA, commit.key, name, start, stop) for name in layout.SAMPLE_ARRAYS
-        )
+        image, mask = (read_rows(out, layout.DATA, commit.key, name, start, stop) for name in layout.SAMPLE_ARRAYS)
+        names = [field.name for field in sample_fields(recipe)]
+        fields = {name: read_rows(out, layout.DATA, commit.key, name, start, stop) for name in names}
         used = sorted({row.source for row in rows})
         pictures = {
             k: (
@@ -245,7 +249,9 @@ def _check_shard(out: Path, recipe: Recipe, commit: AnyCommit) -> Iterator[Probl
         return
     for k, row in enumerate(rows):
         source, foreground = pictures[row.source]
-        for what in _sample_problems(row, image[k], mask[k], opening[k], source, foreground, recipe.label):
+        for what in _sample_problems(row, image[k], mask[k], source, foreground, recipe.label):
+            yield Problem(f"sample {row.id} ({commit.key} row {row.row})", what)
+        for what in _field_problems(row, {name: values[k] for name, values in fields.items()}, foreground):
             yield Problem(f"sample {row.id} ({commit.key} row {row.row})", what)
 
 
@@ -253,7 +259,6 @@ def _sample_problems(
     row: SampleRecord,
     image: NDArray[np.uint8],
     mask: NDArray[np.uint8],
-    opening: NDArray[np.float16],
     source: NDArray[np.uint8],
     foreground: NDArray[np.bool_],
     label: LabelConfig,
@@ -281,8 +286,17 @@ def _sample_problems(
         yield "the mask labels pixels with no visible change within one pixel"
     if (inside & ~foreground).any():
         yield f"{int((inside & ~foreground).sum())} px of the mask lie off the part"
-    if not np.isfinite(opening).all() or ((opening > 0) & ~foreground).any():
-        yield "the opening field is not finite or lies off the part"
+
+
+def _field_problems(
+    row: SampleRecord, fields: Mapping[str, NDArray[np.float16]], foreground: NDArray[np.bool_]
+) -> Iterator[str]:
+    known = MECHANISMS[row.mechanism].fields if row.status is SampleStatus.OK else ()
+    for name, values in fields.items():
+        if not np.isfinite(values).all() or ((values != 0) & ~foreground).any():
+            yield f"the {name} field is not finite or lies off the part"
+        if name not in known and values.any():
+            yield f"the {name} field is not empty, though {row.mechanism} ({row.status}) has none"
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -326,12 +340,19 @@ def _check_tables(
             yield Problem(
                 name, f"its rows are not samples 0 to {identity.recipe.count - 1} in order; run generate again"
             )
-    if sorted(row.trajectory for row in bank) != list(range(bank_size(identity.recipe))):
-        last = bank_size(identity.recipe) - 1
-        yield Problem(layout.BANK, f"its records hold {len(bank)} trajectories, not 0 to {last}")
+    yield from _check_bank(identity, inventory, bank)
     yield from _check_plan(out, identity, commits, plan, inventory)
     if info is not None:
         yield from _check_info(identity, info, inventory, bank, manifest)
+
+
+def _check_bank(identity: Identity, inventory: Sequence[SourceRecord], bank: Sequence[BankRecord]) -> Iterator[Problem]:
+    """Every trajectory that the plan may draw from is there, once."""
+    usable = Counter((row.dataset, row.category) for row in inventory if row.status is SourceStatus.OK)
+    for name, total in bank_sizes(identity.recipe, list(usable.values())).items():
+        held = sorted(row.trajectory for row in bank if row.mechanism == name)
+        if held != list(range(total)):
+            yield Problem(f"{layout.BANK}/{name}", f"its records hold {len(held)} trajectories, not 0 to {total - 1}")
 
 
 def _check_rows(

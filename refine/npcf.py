@@ -63,6 +63,7 @@ def harmonise(
     coverage: Tensor,
     support: Tensor,
     *,
+    kept: Tensor | None = None,
     screening_px: float,
     crack_conductivity: float,
     tolerance: float,
@@ -78,6 +79,9 @@ def harmonise(
         Share of a pixel that is open, 0..1.
     support : (B, H, W) bool tensor
         Omega. An empty support gives the source back.
+    kept : (B, H, W) float tensor, optional
+        Share of a pixel whose texture is still the photograph's; by default what is not open. The rest is guided by
+        the rendering alone.
     screening_px : float
         1 / sqrt(lambda), pixels.
     crack_conductivity : float
@@ -88,7 +92,8 @@ def harmonise(
         Bound; a sample that needs more is returned as it is, with its residual.
     """
     batch, channels, height, width = source.shape
-    pixels = _Pixels(source=_rows(source), rendering=_rows(rendering), coverage=coverage.reshape(-1))
+    texture = (1 - coverage if kept is None else kept).reshape(-1)
+    pixels = _Pixels(source=_rows(source), rendering=_rows(rendering), coverage=coverage.reshape(-1), kept=texture)
     where, slots = _gather_plan(support)
     system = _assemble(pixels, where, slots, screening_px=screening_px, crack_conductivity=crack_conductivity)
     correction, residual, iterations = _conjugate_gradients(system, tolerance, max_iterations)
@@ -101,11 +106,12 @@ def harmonise(
 
 @dataclass(frozen=True)
 class _Pixels:
-    """All pixels of a batch as rows: ``source``, ``rendering`` (B H W, C), ``coverage`` (B H W,)."""
+    """All pixels of a batch as rows: ``source``, ``rendering`` (B H W, C), ``coverage``, ``kept`` (B H W,)."""
 
     source: Tensor
     rendering: Tensor
     coverage: Tensor
+    kept: Tensor
 
 
 def _rows(image: Tensor) -> Tensor:
@@ -122,11 +128,10 @@ def _assemble(
     here = where.clamp_min(0)
     around, inside = _neighbours(here, height, width)
     inside &= active[..., None]
-    material = 1 - pixels.coverage
     kappa = link_conductivity(pixels.coverage, crack_conductivity)
     # two half links in a row (the harmonic mean): an opening one pixel wide cuts as well as a wide one
     link = 2 / (1 / kappa[here][..., None] + 1 / kappa[around]) * inside
-    shown = torch.minimum(material[here][..., None], material[around])[..., None]
+    shown = torch.minimum(pixels.kept[here][..., None], pixels.kept[around])[..., None]
     source, drawn = pixels.source[around], pixels.rendering[around]
     step_source = (source - pixels.source[here][:, :, None]) * shown
     step_drawn = drawn - pixels.rendering[here][:, :, None]

@@ -30,11 +30,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from refine.photograph import Optics, gaussian_blur
+from refine.radiometry import GAMMA, albedo, blur_channels, linear_factor_to_value, power
 
 __all__ = ["CrackBatch", "CrackLook", "Rendering", "render_crack"]
 
-_GAMMA = 2.2
-_LIGHT_ALBEDO = 0.7  # of the lightest material in a picture
 _WALL_BLUR_PX = 2.0  # a wall has the colour of its surroundings over about this distance
 _WALL_GRAIN = 0.2  # and this much unevenness of its own
 _LIT_WALL = 0.6  # extra radiance factor on the half of the slot whose wall faces the light
@@ -89,14 +88,14 @@ def render_crack(source: Tensor, crack: CrackBatch, look: CrackLook, optics: Opt
     """
     coverage = _strip_coverage(crack.distance, crack.opening) * foreground
     facing = _facing(crack.distance, optics.light)
-    wall = _blur_channels(source, torch.full_like(optics.blur_px, _WALL_BLUR_PX))
-    inside = _slot_radiance(crack, look.depth_to_width, facing, optics.directional, _albedo(wall, optics.brightest))
+    wall = blur_channels(source, torch.full_like(optics.blur_px, _WALL_BLUR_PX))
+    inside = _slot_radiance(crack, look.depth_to_width, facing, optics.directional, albedo(wall, optics.brightest))
     # the surface's own texture ends at the lips: the walls have its colour and a grain of their own
-    inside = inside * _power(wall / source.clamp_min(0.02), _GAMMA).clamp(0.1, 10) * _wall_grain(crack)
+    inside = inside * power(wall / source.clamp_min(0.02), GAMMA).clamp(0.1, 10) * _wall_grain(crack)
     outside = (_lip_radiance(crack, look, facing, optics.directional) * _debris_radiance(crack, look))[:, None]
     radiance = outside + coverage[:, None] * (inside - outside)
     radiance = torch.where(foreground[:, None], radiance, torch.ones_like(radiance))
-    factor = _blur_channels(_power(radiance.clamp_min(1e-4), 1 / _GAMMA), optics.blur_px)
+    factor = blur_channels(linear_factor_to_value(radiance), optics.blur_px)
     glint = gaussian_blur(_glint(crack, look, facing, optics.directional) * foreground, optics.blur_px)
     light = glint[:, None] * optics.brightest[:, :, None, None]
     drawn = (source * factor + light).clamp(0, 1)
@@ -170,23 +169,6 @@ def _nearness_to_lip(crack: CrackBatch) -> Tensor:
 
 def _wall_grain(crack: CrackBatch) -> Tensor:
     return (1 + _WALL_GRAIN * crack.grain).clamp(0.3, 2)[:, None]
-
-
-def _albedo(source: Tensor, brightest: Tensor) -> Tensor:
-    """Share of light that the material throws back, (B, C, H, W): the brightest of the part counts as light matter."""
-    return _LIGHT_ALBEDO * _power((source / brightest[:, :, None, None].clamp_min(1e-3)).clamp(0, 1), _GAMMA)
-
-
-def _power(base: Tensor, exponent: float) -> Tensor:
-    """Power of a number >= 0. Torch's own gives other bits at the end of an array than within: not fit for batches."""
-    return torch.exp(torch.log(base) * exponent)
-
-
-def _blur_channels(field: Tensor, sigma_px: Tensor) -> Tensor:
-    """Blur (B, C, H, W) with one width for all channels of a picture."""
-    batch, channels, height, width = field.shape
-    flat = gaussian_blur(field.reshape(-1, height, width), sigma_px.repeat_interleave(channels))
-    return flat.reshape(batch, channels, height, width)
 
 
 def _lip_radiance(crack: CrackBatch, look: CrackLook, facing: Tensor, directional: Tensor) -> Tensor:

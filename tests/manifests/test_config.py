@@ -14,14 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from manifests.config import (
-    Recipe,
-    SourceSpec,
-    config_sha256,
-    expand_path,
-    load_recipe,
-    parse_source,
-)
+from manifests.config import SourceSpec, expand_path, parse_source
+from pipeline.recipe import Recipe, config_sha256, load_recipe
 from manifests.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent.parent

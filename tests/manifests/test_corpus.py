@@ -19,7 +19,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from manifests import Corpus, layout
-from manifests.config import Recipe
+from pipeline.recipe import Recipe
 from manifests.corpus import CorpusInfo, read_array
 from manifests.errors import CorpusError
 from manifests.records import SampleRecord, SampleStatus, SourceRecord, SourceStatus

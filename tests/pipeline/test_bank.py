@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from manifests.config import Recipe, load_recipe
+from pipeline.recipe import Recipe, load_recipe
 from manifests.errors import CorpusError
 from manifests.records import BankRecord
 from manifests.seeds import Stage, stream

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.config import load_recipe
+from pipeline.recipe import load_recipe
 from pipeline.estimate import measure
 from pipeline.generate import prepare
 from tests.pipeline.conftest import digest

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from manifests import Corpus
-from manifests.config import Recipe, load_recipe
+from pipeline.recipe import Recipe, load_recipe
 from manifests.errors import OutputError, SourceError
 from manifests.records import SampleStatus
 from pipeline.generate import generate, prepare

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manifests.config import Recipe, load_recipe
+from pipeline.recipe import Recipe, load_recipe
 from manifests.errors import SourceError
 from manifests.records import SourceStatus
 from pipeline.inventory import SourcesSpec, find_categories, inspect_category, scan_category, store_sources

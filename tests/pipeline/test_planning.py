@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from manifests.config import PlacementConfig, Recipe, load_recipe
+from manifests.config import PlacementConfig
+from pipeline.recipe import Recipe, load_recipe
 from manifests.records import PlanRow, SourceRecord, SourceStatus, plan_row_id
 from manifests.seeds import Stage, stream
 from physics.fracture import starts_at_edge

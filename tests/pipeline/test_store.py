@@ -24,7 +24,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from manifests import layout
-from manifests.config import Recipe, config_sha256
+from pipeline.recipe import Recipe, config_sha256
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import code_version, sha256_file
 from manifests.records import BankRecord, CommitRecord, FileRecord
@@ -273,7 +273,7 @@ WRITER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
-from manifests.config import Recipe, config_sha256
+from pipeline.recipe import Recipe, config_sha256
 from manifests.hashing import code_version, sha256_file
 from manifests.records import BankRecord, CommitRecord
 from manifests.layout import commit_name

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from manifests import Corpus
-from manifests.config import Recipe, load_recipe
+from pipeline.recipe import Recipe, load_recipe
 from manifests.records import PlanRow, SampleRecord, SampleStatus, SourceRecord
 from manifests.tables import from_table, read_table
 from pipeline import synthesis

@@ -327,7 +327,7 @@ def test_chunk_that_does_not_decode_is_found_even_where_hashes_were_brought_into
 def test_what_verify_says_to_do_mends_the_corpus(
     copied: Path, recipe_file: Path, finished_digest: dict[str, str]
 ) -> None:
-    from manifests.config import load_recipe
+    from pipeline.recipe import load_recipe
     from pipeline.generate import generate
     from tests.pipeline.conftest import digest
 

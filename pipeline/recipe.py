@@ -1,0 +1,188 @@
+"""The recipe: one frozen tree that says everything that decides a byte of the corpus.
+
+How fast or where it runs (workers, output folder) is no part of it. The sections of `manifests.config` are joined here
+with the parameters of every registered mechanism, so a new mechanism has its section without a change in this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import yaml
+from pydantic import Field, ValidationError, create_model, model_validator
+
+from manifests.config import (
+    MAX_SIZE_PX,
+    MIN_SIZE_PX,
+    AllocationPolicy,
+    BankConfig,
+    FitPolicy,
+    ForegroundConfig,
+    LabelConfig,
+    NpcfConfig,
+    PlacementConfig,
+    RenderConfig,
+    Section,
+    SourceSpec,
+    StoreConfig,
+    explain_validation,
+)
+from manifests.errors import ConfigError
+from manifests.hashing import canonical_json, sha256_bytes
+from physics.mechanism import MechanismParams
+from physics.registry import MECHANISMS
+
+__all__ = ["MechanismSection", "Recipe", "config_sha256", "load_recipe", "only_mechanisms"]
+
+
+class _MechanismsByName(Section):
+    """Parameters by the name of their mechanism; None for one that takes no part."""
+
+    def named(self) -> dict[str, MechanismParams]:
+        """Parameters of the mechanisms that are named, in the order of the registry."""
+        return {name: getattr(self, name) for name in MECHANISMS if getattr(self, name) is not None}
+
+
+if TYPE_CHECKING:
+    MechanismSection = _MechanismsByName
+else:
+    MechanismSection = create_model(
+        "MechanismSection",
+        __base__=_MechanismsByName,
+        __doc__=_MechanismsByName.__doc__,
+        **{
+            name: (mechanism.params | None, Field(None, description=f"{mechanism.title}: {mechanism.summary}"))
+            for name, mechanism in MECHANISMS.items()
+        },
+    )
+
+
+def _all_mechanisms() -> MechanismSection:
+    return _section({name: mechanism.params() for name, mechanism in MECHANISMS.items()})
+
+
+def _section(params: dict[str, MechanismParams]) -> MechanismSection:
+    section: MechanismSection = cast("type[Any]", MechanismSection)(**params)
+    return section
+
+
+class Recipe(Section):
+    """Everything that decides the bytes of a corpus."""
+
+    name: str = Field("maphc2f", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the corpus")
+    seed: int = Field(0, ge=0, lt=2**63, description="root of all random streams; 0 is a seed like any other")
+    count: int = Field(256, ge=1, le=100_000_000, description="samples in all, exactly")
+    size: int = Field(256, ge=MIN_SIZE_PX, le=MAX_SIZE_PX, description="side of the square pictures, in pixels")
+    fit: FitPolicy = Field("crop", description="non-square photographs: crop the middle, pad, or stretch")
+    max_pixels: int = Field(100_000_000, ge=1_000, le=10**9, description="largest photograph that is decoded")
+    allocation: AllocationPolicy = Field(
+        "equal", description="samples over categories: equal, or proportional to their usable photographs"
+    )
+    sources: tuple[SourceSpec, ...] = Field(
+        (SourceSpec(kind="builtin"),), min_length=1, description="the data sets of photographs to start from"
+    )
+    foreground: ForegroundConfig = ForegroundConfig()
+    mechanisms: MechanismSection = Field(
+        default_factory=_all_mechanisms, description="the mechanisms to make; those not named take no part"
+    )
+    bank: BankConfig = BankConfig()
+    placement: PlacementConfig = PlacementConfig()
+    render: RenderConfig = RenderConfig()
+    npcf: NpcfConfig = NpcfConfig()
+    label: LabelConfig = LabelConfig()
+    store: StoreConfig = StoreConfig()
+
+    @model_validator(mode="after")
+    def _some_mechanism(self) -> Self:
+        if not self.mechanism_weights():
+            raise ValueError("every mechanism has weight 0: nothing to make")
+        return self
+
+    def mechanism_weights(self) -> dict[str, float]:
+        """Mechanisms that take part, with their weights, in the order of the registry."""
+        return {name: params.weight for name, params in self.mechanisms.named().items() if params.weight > 0}
+
+    def params(self, mechanism: str) -> MechanismParams:
+        """Parameters of a mechanism that takes part.
+
+        Raises
+        ------
+        KeyError
+            It takes no part.
+        """
+        return self.mechanisms.named()[mechanism]
+
+
+def config_sha256(recipe: Recipe) -> str:
+    """Identity of a recipe: sha256 of its canonical JSON."""
+    return sha256_bytes(canonical_json(recipe.model_dump(mode="json")))
+
+
+def load_recipe(path: Path | None, *, overrides: dict[str, object]) -> Recipe:
+    """Read a YAML recipe and lay command-line options over it.
+
+    Parameters
+    ----------
+    path : Path or None
+        The YAML file; None starts from the defaults.
+    overrides : dict
+        Top-level values given on the command line.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, not YAML, not a mapping, or has an unknown key or a value out of range.
+    """
+    where = str(path) if path else "command line"
+    content: object = {}
+    if path is not None:
+        try:
+            content = _read_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"recipe {path}: cannot be read ({error}); give a YAML file") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"recipe {path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}: expected a mapping of settings, got {type(content).__name__}")
+    try:
+        return Recipe.model_validate({**content, **overrides})
+    except ValidationError as error:
+        given = error.errors()[0]["loc"][:1]
+        where = "command line" if given and given[0] in overrides else where
+        raise ConfigError(f"{where}: {explain_validation(error, Recipe)}") from None
+
+
+def only_mechanisms(recipe: Recipe, names: Iterable[str]) -> Recipe:
+    """The recipe with these mechanisms alone: as it has them, or with their defaults.
+
+    Raises
+    ------
+    ConfigError
+        There is no such mechanism.
+    """
+    had = recipe.mechanisms.named()
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        if name not in MECHANISMS:
+            raise ConfigError(f"--mechanism {name}: there is none of this name; there are {', '.join(MECHANISMS)}")
+    return recipe.model_copy(
+        update={"mechanisms": _section({name: had.get(name) or MECHANISMS[name].params() for name in wanted})}
+    )
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a repeated key is an error; plain YAML keeps the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read_yaml(text: str) -> object:
+    content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of SafeLoader
+    return {} if content is None else content
