@@ -1,6 +1,7 @@
 """Numba kernels of pitting: the mouth of the film as a level set, dissolution below it, ions above it.
 
-All arrays are n x n cells of width h = 1 / n (sides of the square). Every pass reads one array and writes another, or
+All arrays are n x n cells of width h = 1 / n (sides of the square); a ``box`` (rows first, stop, columns first, stop)
+bounds the passes that have nothing to do beyond it. Every pass reads one array and writes another, or
 treats cells one by one, so that no direction of the grid comes first; rows are the inner, vectorised loop.
 """
 
@@ -17,19 +18,32 @@ _LARGEST_EXPONENT = 12.0
 
 
 @njit(cache=True)
-def activity(c, out):
+def activity(c, box, out):
     """Activity 0.15 + c / (c + 0.3) of dissolution under an ion concentration c, in saturations."""
-    for i in range(c.shape[0]):
-        for j in range(c.shape[1]):
+    for i in range(box[0], box[1]):
+        for j in range(box[2], box[3]):
             out[i, j] = _IDLE + c[i, j] / (c[i, j] + _HALF)
 
 
 @njit(cache=True)
-def fastest(phi, reach, act, weakness, rate, mouth_speed, dissolution):
+def active_box(phi, cap):
+    """Rows first..stop and columns first..stop that hold every cell with phi < cap, and one ring around them."""
+    n = phi.shape[0]
+    top, bottom, left, right = n, -1, n, -1
+    for i in range(n):
+        for j in range(n):
+            if phi[i, j] < cap:
+                top, bottom = min(top, i), i
+                left, right = min(left, j), max(right, j)
+    return max(top - 1, 0), min(bottom + 2, n), max(left - 1, 0), min(right + 2, n)
+
+
+@njit(cache=True)
+def fastest(phi, reach, act, weakness, rate, mouth_speed, dissolution, box):
     """Largest speed of mouth or wall where the mouth is nearer than ``reach``, sides / time."""
     most = 0.0
-    for i in range(phi.shape[0]):
-        for j in range(phi.shape[1]):
+    for i in range(box[0], box[1]):
+        for j in range(box[2], box[3]):
             speed = act[i, j] * max(mouth_speed * weakness[i, j], dissolution * rate[i, j])
             if phi[i, j] < reach:
                 most = max(most, speed)
@@ -42,7 +56,7 @@ def _rows_around(i, n):
 
 
 @njit(cache=True)
-def advance_mouth(phi, act, weakness, mouth_speed, dt, out, slope):
+def advance_mouth(phi, act, weakness, mouth_speed, dt, box, out, slope):
     """One step of phi_t + v |grad phi| = 0, v = mouth_speed x weakness x activity >= 0; Godunov's upwind scheme.
 
     First order, monotone (Osher & Sethian 1988; Rouy & Tourin 1992). Writes phi into ``out`` and |grad phi| into
@@ -50,9 +64,9 @@ def advance_mouth(phi, act, weakness, mouth_speed, dt, out, slope):
     """
     n = phi.shape[0]
     over_h = float(n)
-    for i in range(n):
+    for i in range(box[0], box[1]):
         above, below = _rows_around(i, n)
-        for j in range(n):
+        for j in range(box[2], box[3]):
             centre = phi[i, j]
             left = phi[i, j - 1] if j > 0 else centre
             right = phi[i, j + 1] if j < n - 1 else centre
@@ -120,16 +134,16 @@ def break_film(phi, c, sites, left, hazard_rate, ion_scale, dt, cap, smallest):
 
 
 @njit(cache=True)
-def film_opening(phi, slope, out):
+def film_opening(phi, slope, box, out):
     """Share of each cell that lies within the mouth, from the distance of its centre to phi = 0."""
     n = phi.shape[0]
-    for i in range(n):
-        for j in range(n):
+    for i in range(box[0], box[1]):
+        for j in range(box[2], box[3]):
             out[i, j] = min(1.0, max(0.0, 0.5 - phi[i, j] * n / min(max(slope[i, j], 0.3), 3.0)))
 
 
 @njit(cache=True)
-def dissolve(z, bare, c, act, rate, dissolution, stefan, dt, loss):
+def dissolve(z, bare, c, act, rate, dissolution, stefan, dt, box, loss):
     """Depth lost in a step under activation and diffusion in series, into ``loss``; z is not changed.
 
     1 / u = 1 / (A r a(c)) + z / (2 lam^2 D (1 - c)), surface receding along its normal: z_t = u sqrt(1 + |grad z|^2)
@@ -138,9 +152,9 @@ def dissolve(z, bare, c, act, rate, dissolution, stefan, dt, loss):
     """
     n = z.shape[0]
     over_h = float(n)
-    for i in range(n):
+    for i in range(box[0], box[1]):
         above, below = _rows_around(i, n)
-        for j in range(n):
+        for j in range(box[2], box[3]):
             loss[i, j] = 0.0
             if bare[i, j] <= 0.0:
                 continue
@@ -219,13 +233,13 @@ def diffuse(c, alpha, lower, pivot):
 
 
 @njit(cache=True)
-def measure(z, visible):
+def measure(z, visible, box):
     """(cells deeper than ``visible``, sum of depths, largest depth)."""
     count = 0
     total = 0.0
     deepest = 0.0
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
+    for i in range(box[0], box[1]):
+        for j in range(box[2], box[3]):
             count += z[i, j] > visible
             total += z[i, j]
             deepest = max(deepest, z[i, j])
@@ -322,30 +336,33 @@ def corrode(phi, z, c, product, fields, sites, left, law, ions, limits, depths, 
     rate, weakness, sweeping, settling = fields[0], fields[1], fields[2], fields[3]
     # nothing happens before the first event: go there at once
     time = max(0.0, left.min() / hazard)
-    left -= time * hazard
+    for k in range(left.shape[0]):
+        left[k] = max(left[k] - time * hazard, 0.0)
     end = time + duration
     kept, stride, since, steps = 0, 1, 0, 0
     front, back = phi, work[4]
-    activity(c, act)
+    work[:] = 0.0
+    back[:] = cap
     pits = break_film(front, c, sites, left, hazard, scale, 1e-9, cap, smallest)
     running = True
     while running:
-        speed = fastest(front, cap, act, weakness, rate, mouth_speed, dissolution)
+        box = active_box(front, cap)
+        activity(c, box, act)
+        speed = fastest(front, cap, act, weakness, rate, mouth_speed, dissolution, box)
         dt = min(_COURANT / (n * speed), longest)
-        pits += break_film(front, c, sites, left, hazard, scale, dt, cap, smallest)
-        advance_mouth(front, act, weakness, mouth_speed, dt, back, slope)
+        advance_mouth(front, act, weakness, mouth_speed, dt, box, back, slope)
         front, back = back, front
-        film_opening(front, slope, bare)
-        dissolve(z, bare, c, act, rate, dissolution, stefan, dt, loss)
+        film_opening(front, slope, box, bare)
+        dissolve(z, bare, c, act, rate, dissolution, stefan, dt, box, loss)
         swept, settled = react(c, product, z, loss, bare, sweeping, settling, ion_yield, in_pit, ratio, dt)
         totals[0] += swept
         totals[1] += settled
         diffuse(c, spread * dt * n * n, lines[0], lines[1])
-        activity(c, act)
+        pits += break_film(front, c, sites, left, hazard, scale, dt, cap, smallest)
         time += dt
         steps += 1
         since += 1
-        cells, mass, deepest = measure(z, visible)
+        cells, mass, deepest = measure(z, visible, box)
         running = time < end and cells < area * n * n
         if (since == stride or not running) and (cells > 0 or not running):
             if kept == depths.shape[0]:

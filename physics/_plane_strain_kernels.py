@@ -345,8 +345,8 @@ def _precondition(ry, rx, y_flat, x_flat, offset, side, rows):
 
 
 @njit(cache=True)
-def solve_elastic(uy, ux, kv, gm, free, y_flat, x_flat, offset, side, vectors, rows, stress_rows, goal, limit):
-    """Preconditioned CG for A u = 0 with the held nodes as they are, warm-started; (iterations, residual norm).
+def solve_elastic(uy, ux, force, kv, gm, free, y_flat, x_flat, offset, side, vectors, rows, stress_rows, goal, limit):
+    """Preconditioned CG for A u = force with the held nodes as they are, warm-started; (iterations, residual norm).
 
     ``free`` (n + 2, n + 2) is 1 where a node may move; ``vectors`` (6, n + 2, n + 2) scratch, padding 0; ends when the
     residual's norm is at most ``goal``.
@@ -359,8 +359,8 @@ def solve_elastic(uy, ux, kv, gm, free, y_flat, x_flat, offset, side, vectors, r
     apply_operator(uy, ux, kv, gm, stress_rows, iy, ix)
     for i in range(1, n + 1):
         for j in range(1, n + 1):
-            ry[i, j] = -free[i, j] * iy[i, j]
-            rx[i, j] = -free[i, j] * ix[i, j]
+            ry[i, j] = free[i, j] * (force[0, i, j] - iy[i, j])
+            rx[i, j] = free[i, j] * (force[1, i, j] - ix[i, j])
     norm = np.sqrt(_dot(ry, ry, row) + _dot(rx, rx, row))
     gamma_old = 1.0
     for iteration in range(limit):

@@ -51,6 +51,16 @@ def _largest(values):
     return largest
 
 
+@njit(cache=True, fastmath={"nnan", "nsz"})
+def largest_size(values):
+    """Largest absolute value of an (n, n) array without NaN."""
+    largest = 0.0
+    for row in values:
+        for v in row:
+            largest = max(largest, abs(v))
+    return largest
+
+
 @njit(cache=True)
 def gaussian_curvature(w_p, h, rows, out):
     """out = w_xx w_yy - w_xy^2, the twist from the four corners of each cell; returns the largest slope squared.

@@ -77,13 +77,14 @@ _BROKEN = 0.9  # damage above which a cell counts as broken
 _RIDGE_LOW = 0.75  # damage that still belongs to a crack that is broken elsewhere
 _FIRST_DRIVE = 0.1  # loading starts where the largest l psi / Gc is this; AT2 breaks at 1/6 if all is even
 _RAMP = (0.012, 0.06)  # growth of the load a step while the cracks rest: just before they run, and far from it
-_RUN_RAMP = 0.006  # and while they run
+_RUN_RAMP = 0.004  # and while they run
 _VISCOSITY = 0.6  # Gc / l a step: cracks run a few cells a step
 _DAMAGE_SWEEPS = 8  # at l = 1.5 h
 _DAMAGE_TOLERANCE = 4e-3
 _ELASTIC_TOLERANCE = 1e-2
 _ELASTIC_LIMIT = 8  # at L = 8 h
-_MAX_STEPS = 160
+_LEAST_SIDES = 0.5  # goes on until this many sides' worth of cells are broken
+_MAX_STEPS = 200
 _BORDER_SHARE = (0.05, 0.17)  # the shrinkage fades from 1 to 0 between these distances from the border, in sides
 _OPENING_PASSES = 3
 _MERGE_TOLERANCE = 0.12  # cells that a node may lie off the chord that replaces it
@@ -115,24 +116,24 @@ class CrazeParams(MechanismParams):
         unit="1",
         description="widest opening / side of the picture",
     )
-    length_ratio: float = quantity(1.5, unit="h", ge=1.2, le=8, description="regularisation length l")
+    length_ratio: float = quantity(1.4, unit="h", ge=1.2, le=8, description="regularisation length l")
     residual_stiffness: float = quantity(
         1e-3, unit="1", gt=0, le=1e-2, description="share of stiffness left in a crack"
     )
     screening: Range = quantity(
-        (4.5, 11.0), unit="h", description="L = sqrt(C / k), over which a crack relieves the film, between trajectories"
+        (5.0, 13.0), unit="h", description="L = sqrt(C / k), over which a crack relieves the film, between trajectories"
     )
     poisson: Range = quantity((0.15, 0.4), unit="1", description="Poisson's ratio of the film")
-    toughness_sigma: Range = quantity((0.15, 0.5), unit="1", description="spread s of ln Gc, between trajectories")
+    toughness_sigma: Range = quantity((0.1, 0.42), unit="1", description="spread s of ln Gc, between trajectories")
     correlation_cells: Range = quantity((1.2, 4.0), unit="h", description="correlation length of the fine part of ln Gc")
-    overload: Range = quantity((1.25, 2.6), unit="1", description="largest load / load at which the first crack opens")
+    overload: Range = quantity((1.4, 2.3), unit="1", description="largest load / load at which the first crack opens")
     directed_share: float = quantity(
         0.3, unit="1", ge=0, le=1, description="share of films that shrink more one way (rolled, coated, stretched)"
     )
     lesser_shrinkage: Range = quantity(
         (0.1, 0.75), unit="1", description="of a directed film: shrinkage across / along the stronger direction"
     )
-    patch_radius: Range = quantity((0.18, 0.42), unit="sides", description="radius of the patch that shrinks")
+    patch_radius: Range = quantity((0.22, 0.48), unit="sides", description="radius of the patch that shrinks")
     patch_elongation: Range = quantity((1.0, 2.2), unit="1", description="long axis / short axis of the patch")
 
     @model_validator(mode="after")
@@ -239,7 +240,7 @@ class FilmBody:
         self.displacement = np.zeros((2, cells + 1, cells + 1), dtype)
         self.force = np.zeros_like(self.displacement)
         self._inverse = np.empty((cells + 1, cells + 1), dtype)
-        self._vectors = np.zeros((4, 2, cells + 1, cells + 1), dtype)
+        self._vectors = np.zeros((3, 2, cells + 1, cells + 1), dtype)
         self._rows = np.zeros((2, 5, cells + 2), dtype)
         self._row = np.zeros(cells + 1)
 
@@ -512,7 +513,7 @@ def _shrink(params: CrazeParams, specimen: Specimen) -> _History:
         else:
             load *= 1.0 + _ramp(float((d - floor).max()))
         before = broken
-        if load > final:
+        if load > final and broken > _LEAST_SIDES * params.grid:
             break
     return history
 

@@ -80,6 +80,7 @@ _RECORDS = 40  # states kept on the way, thinned out by half when full
 _NUCLEUS_CELLS = 0.75  # least radius of a nucleus: so that the centre of one cell lies in it
 _LONGEST_STEP = 0.15  # of the time after which ions are swept away
 _FLOW_RANGE = (0.25, 2.2)  # of rate and weakness, relative to their medians
+_LENGTH_SCALE = {"pits": 1.0, "uniform": 0.5, "crevice": 1.3}  # pit length relative to that of many pits
 _SHIELD = 0.3  # sweeping in a crevice relative to the free surface
 
 
@@ -127,9 +128,9 @@ class PittingParams(MechanismParams):
     volume_ratio: Range = quantity((2.0, 3.5), unit="1", description="volume of the product / of its metal")
     grain_spread: Range = quantity((0.05, 0.45), unit="1", description="spread of ln r between grains")
     grain_length: Range = quantity((0.02, 0.09), unit="sides", description="grain size")
-    film_spread: Range = quantity((0.15, 0.6), unit="1", description="spread of ln w of the film")
-    final_area: Range = quantity((0.02, 0.25), unit="1", description="area of the square at which growth ends")
-    duration: float = quantity(3.0, unit="time", gt=0, description="growth ends this long after the first breakdown")
+    film_spread: Range = quantity((0.3, 0.9), unit="1", description="spread of ln w of the film")
+    final_area: Range = quantity((0.03, 0.25), unit="1", description="area of the square at which growth ends")
+    duration: float = quantity(5.0, unit="time", gt=0, description="growth ends this long after the first breakdown")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -228,9 +229,10 @@ def growth_law(time: NDArray[np.float64], *, dissolution: float, depth_scale: fl
 
 @dataclass(frozen=True)
 class _Scale:
-    """Numbers of a specimen that its fields need: pit length, rolling angle, stringers or not."""
+    """Numbers of a specimen that its fields need: pit length, few sites or many, rolling angle, stringers or not."""
 
     length: float
+    lone: bool
     angle: float
     rolled: bool
 
@@ -252,8 +254,9 @@ def draw(params: PittingParams, rng: np.random.Generator, *, from_edge: bool) ->
         A crevice along the left side; else pits or general attack inside the square.
     """
     regime: Regime = "crevice" if from_edge else "uniform" if rng.random() < params.uniform_share else "pits"
-    length = _log_uniform(rng, params.pit_length) * (0.5 if regime == "uniform" else 1.0)
-    scale = _Scale(length, float(rng.uniform(0, np.pi)), bool(rng.random() < params.rolled_share))
+    lone = regime == "pits" and rng.random() < params.lone_share
+    length = _log_uniform(rng, params.pit_length) * (2.0 if lone else _LENGTH_SCALE[regime])
+    scale = _Scale(length, lone, float(rng.uniform(0, np.pi)), bool(rng.random() < params.rolled_share))
     ragged = power_law_field((params.grid, params.grid), rng, exponent=1.6)
     window = _window(ragged, from_edge=from_edge)
     zone = _zone(regime, ragged, rng) * window
@@ -305,7 +308,7 @@ def _draw_sites(
     count = round(_log_uniform(rng, params.sites))
     if regime == "uniform":
         count = max(count, 40)
-    elif regime == "pits" and rng.random() < params.lone_share:
+    elif scale.lone:
         count = int(rng.integers(1, 4))
     drift = power_law_field((n, n), rng, exponent=1.3)
     density = zone * np.exp(rng.uniform(0.0, 1.4) * drift)
@@ -332,7 +335,8 @@ def _draw_weakness(
 ) -> NDArray[np.float64]:
     """How fast the film falls in from place to place, w, (n, n): weak spots of many sizes around the sites."""
     n = len(zone)
-    fine = gaussian_field((n, n), rng, correlation=_log_uniform(rng, (0.15, 0.7)) * scale.length * n)
+    longest = _log_uniform(rng, (0.8, 3.0)) * scale.length * n  # waves longer than a pit would only scale it
+    fine = power_law_field((n, n), rng, exponent=rng.uniform(1.2, 2.0), low=2 * np.pi / max(longest, 4.0))
     film = np.exp(_log_uniform(rng, params.film_spread) * fine)
     spots = np.zeros((n, n))
     size = 0.5 * scale.length * np.minimum((1.0 - rng.random(len(sites))) ** (-1 / 1.5), 6.0)  # Pareto
@@ -541,7 +545,7 @@ def open_depth(
     z, loss = np.zeros((2, 2)), np.empty((2, 2))
     depth = np.zeros(steps + 1)
     for k in range(steps):
-        kernels.dissolve(z, one, none, one, one, dissolution, stefan, duration / steps, loss)
+        kernels.dissolve(z, one, none, one, one, dissolution, stefan, duration / steps, (0, 2, 0, 2), loss)
         z += loss
         depth[k + 1] = z[0, 0]
     return np.linspace(0.0, duration, steps + 1), depth
@@ -576,7 +580,7 @@ def spread_mouth(
         raise ValueError(f"too few steps, at least {int(np.ceil(duration * v.max() * n * np.sqrt(2.0)))} are needed")
     phi, back, slope = distance.astype(np.float64), np.empty((n, n)), np.empty((n, n))
     for _ in range(steps):
-        kernels.advance_mouth(phi, np.ones((n, n)), v, 1.0, duration / steps, back, slope)
+        kernels.advance_mouth(phi, np.ones((n, n)), v, 1.0, duration / steps, (0, n, 0, n), back, slope)
         phi, back = back, phi
     return phi
 

@@ -73,6 +73,8 @@ class PlaneStrainBody:
     ----------
     displacement : (2, n + 2, n + 2)
         Components (y, x) at unit load, held ring included.
+    force : (2, n + 2, n + 2)
+        Forces on the nodes, 0 unless set.
     stiffness : (2, n + 1, n + 1)
         Bulk and shear stiffness of the elements.
     """
@@ -109,15 +111,15 @@ class PlaneStrainBody:
             "ij,jyx->iyx", np.asarray(gradient, float), np.stack(np.meshgrid(place, place, indexing="ij"))
         )
         self.displacement = linear.astype(self._dtype)
-        self._linear = self.displacement.copy()
+        self.force = np.zeros_like(self.displacement)
         self.set_damage(np.zeros((cells + 1, cells + 1)), residual_stiffness=0.0)
-        self._scale = self._reaction()
+        self._scale = self._reaction() or 1.0
 
     def hold(self, mask: NDArray[np.bool_]) -> None:
         """Hold nodes (n + 2, n + 2) where they now are, such as the faces of a strip."""
         self._free = (~mask).astype(self._dtype)
         self._fixed = (_HELD * mask).astype(self._dtype)
-        self._scale = self._reaction()
+        self._scale = self._reaction() or 1.0
 
     def _reaction(self) -> float:
         """Norm of the forces of the sound body when only the held nodes are displaced: scale of the residual."""
@@ -129,11 +131,8 @@ class PlaneStrainBody:
         kernels.apply_operator(uy, ux, *self.stiffness, self._stress_rows, force[0], force[1])
         return float(np.linalg.norm(force * (1.0 - held)))
 
-    def set_damage(self, damage: NDArray[np.floating], *, residual_stiffness: float, precondition: bool = True) -> None:
-        """Take the elements' stiffness from damage (n + 1, n + 1) and the sign of the present dilatation.
-
-        ``precondition`` rebuilds the preconditioner too; it may lag behind.
-        """
+    def set_damage(self, damage: NDArray[np.floating], *, residual_stiffness: float) -> None:
+        """Take the elements' stiffness from damage (n + 1, n + 1) and the sign of the present dilatation."""
         kernels.element_stiffness(
             damage,
             *self.displacement,
@@ -144,16 +143,20 @@ class PlaneStrainBody:
             2.0 * self._blend,
             *self.stiffness,
         )
-        if precondition:
-            for sideways in (0, 1):
-                kernels.build_hierarchy(
-                    *self.stiffness, self._fixed, sideways, self._hierarchy[sideways], self._offset, self._side
-                )
+        self.build_preconditioner()
+
+    def build_preconditioner(self) -> None:
+        """Take the multigrid hierarchies of both components from the stiffness of the elements."""
+        for sideways in (0, 1):
+            kernels.build_hierarchy(
+                *self.stiffness, self._fixed, sideways, self._hierarchy[sideways], self._offset, self._side
+            )
 
     def solve(self, *, tolerance: float = 1e-9, limit: int = 300) -> tuple[int, float]:
         """Displacement for the present stiffness; (iterations, residual / forces of the sound body)."""
         iterations, norm = kernels.solve_elastic(
             *self.displacement,
+            self.force,
             *self.stiffness,
             self._free,
             *self._hierarchy,

@@ -210,7 +210,7 @@ class Plate:
         waves = np.arange(n + 1)
         symbol = (2.0 - 2.0 * np.cos(np.pi * waves / n)) * n * n  # -d2/dx2 on the grid
         self._sine, self._cosine = symbol[1:], symbol[:-1]
-        self._tension = -1.0
+        self._tension = 0.0  # under which the factors of a sheet with a free edge were made
         self._padded = tuple(np.zeros((n + 2, n + 2)) for _ in range(3))
         self._moment = np.zeros((3, n + 2, n + 2))
         self._rows = np.zeros((5, n + 2))
@@ -232,12 +232,19 @@ class Plate:
         airy = _clamped_edge_bands(n, self._cosine)
         self._airy_factors = tuple(np.zeros((n, n)) for _ in range(3))
         kernels.factor_bands(*airy, *self._airy_factors)
-        self._factors = tuple(np.zeros((n, n)) for _ in range(3))
+        self._slack_factors = tuple(np.zeros((n, n)) for _ in range(3))
+        self._tense_factors = tuple(np.zeros((n, n)) for _ in range(3))
         spread = self._sine[:, None] + np.full(n, 2.0 * n * n)
         spread[:, 0] -= n * n  # nothing pulls across the free edge
         spread[:, -1] += n * n
         link = np.full((n, n), -float(n * n))
         self._tension_bands = spread, link
+        self._factor(0.0, self._slack_factors)
+
+    def _factor(self, tension: float, factors: tuple[Array, ...]) -> None:
+        diagonal, first, second = self._bands
+        spread, link = self._tension_bands
+        kernels.factor_bands(diagonal + tension * spread, first + tension * link, second, *factors)
 
     # ---- linear solvers
 
@@ -247,13 +254,12 @@ class Plate:
             modes = fft.dstn(load, type=2, workers=1)
             modes /= self._biharmonic + tension * self._minus_laplacian if tension else self._biharmonic
             return np.asarray(fft.idstn(modes, type=2, workers=1, overwrite_x=True))
-        if tension != self._tension:
-            diagonal, first, second = self._bands
-            spread, link = self._tension_bands
-            kernels.factor_bands(diagonal + tension * spread, first + tension * link, second, *self._factors)
+        factors = self._slack_factors if tension == 0.0 else self._tense_factors
+        if tension not in (0.0, self._tension):
+            self._factor(tension, factors)
             self._tension = tension
         modes = fft.dst(load, type=2, axis=0, workers=1)
-        kernels.solve_bands(*self._factors, modes)
+        kernels.solve_bands(*factors, modes)
         return np.asarray(fft.idst(modes, type=2, axis=0, workers=1, overwrite_x=True))
 
     def solve_airy(self, incompatibility: Array) -> Array:
@@ -460,8 +466,8 @@ class Plate:
         force *= mask
         direction = self.solve_bending(force, tension=tension)
         if membrane:  # far from equilibrium the membrane stiffness of the next state is not that of this one
-            longest = float(np.abs(direction).max())
-            trusted = _TRUST * max(self.thickness, float(np.abs(state.deflection).max()))
+            longest = kernels.largest_size(direction)
+            trusted = _TRUST * max(self.thickness, kernels.largest_size(state.deflection))
             if longest > trusted:
                 direction *= trusted / longest
         state.change = kernels.advance(state.deflection, state.velocity, direction, mask, momentum, one_sided)

@@ -393,8 +393,8 @@ def _blister(canvas: _Canvas, sheet: Sheet) -> Sheet:
                 rim=0.025,
             )
         debonded = np.maximum(debonded, piece)
-    strain = 0.15 * canvas.slope**2 * float(rng.uniform(0.7, 1.3))
-    thickness = float(width * np.sqrt(strain) * rng.uniform(0.2, 0.5))
+    strain = 0.07 * canvas.slope**2 * float(rng.uniform(0.7, 1.3))
+    thickness = float(width * np.sqrt(strain) * rng.uniform(0.25, 0.55))
     shape = np.full_like(sheet.mask, strain)
     sheet = replace(
         sheet,
@@ -405,8 +405,8 @@ def _blister(canvas: _Canvas, sheet: Sheet) -> Sheet:
         yield_moment=sheet.yield_moment * sheet.thickness / thickness,
         one_sided=True,
     )
-    uneven = np.abs(_uneven(canvas, sheet, length=width, size=0.01 * width))
-    return replace(sheet, unevenness=uneven)
+    lift = 0.1 * width * (2.0 / width) ** 4 * (0.5 + np.abs(canvas.field(2.0 * width)))  # what is under it pushes
+    return replace(sheet, unevenness=lift)
 
 
 def _buckle(canvas: _Canvas, sheet: Sheet) -> Sheet:

@@ -1,4 +1,4 @@
-"""The command line: ``maphc2f generate | plan | verify | info | inspect | sheet | schema``.
+"""The command line: ``maphc2f generate | plan | bank | verify | info | inspect | sheet | mechanisms | schema``.
 
 Exit codes: 0 done, 1 found wrong, 2 bad input, 130 interrupted.
 """
@@ -25,10 +25,11 @@ from manifests.corpus import Corpus, CorpusInfo
 from manifests.errors import MaphError, OutputError
 from manifests.records import SampleStatus, SourceStatus
 from pipeline.console import ConsoleProgress, bytes_text, duration_text
-from pipeline.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from pipeline.recipe import Recipe
 
 __all__ = ["app", "main"]
 
@@ -82,18 +83,45 @@ SourceOption = Annotated[
 CountOption = Annotated[int | None, typer.Option("--count", metavar="N", help="Samples in all.")]
 SizeOption = Annotated[int | None, typer.Option("--size", metavar="S", help="Side of the pictures in pixels.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", metavar="K", help="Root of all random streams.")]
+MechanismOption = Annotated[
+    list[str] | None,
+    typer.Option("--mechanism", metavar="M", help="Only this mechanism, see `maphc2f mechanisms`; may be repeated."),
+]
+BankOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--bank",
+        metavar="DIR",
+        envvar="MAPHC2F_BANK",
+        help="Another corpus or bank: trajectories that it holds are copied, not computed.",
+    ),
+]
 WorkersOption = Annotated[int, typer.Option("--workers", metavar="W", min=1, max=1024, help="Processes that compute.")]
 
 
 def _recipe(
-    config: Path | None, source: Sequence[str] | None, count: int | None, size: int | None, seed: int | None
+    config: Path | None,
+    source: Sequence[str] | None,
+    count: int | None,
+    size: int | None,
+    seed: int | None,
+    mechanism: Sequence[str] | None = None,
 ) -> Recipe:
+    from pipeline.recipe import load_recipe, only_mechanisms  # it knows the solvers, and those load Numba
+
     overrides: dict[str, object] = {
         name: value for name, value in (("count", count), ("size", size), ("seed", seed)) if value is not None
     }
     if source:
         overrides["sources"] = [parse_source(text).model_dump(exclude_none=True) for text in source]
-    return load_recipe(config, overrides=overrides)
+    recipe = load_recipe(config, overrides=overrides)
+    return only_mechanisms(recipe, mechanism) if mechanism else recipe
+
+
+def _shared_bank(folder: Path | None) -> Path | None:
+    if folder is not None and not (folder / layout.COMMITS).is_dir():
+        raise OutputError(f"--bank {folder}: holds no bank; give the folder that generate or bank wrote")
+    return folder
 
 
 def _version(wanted: bool) -> None:
@@ -123,15 +151,20 @@ def generate(
     count: CountOption = None,
     size: SizeOption = None,
     seed: SeedOption = None,
+    mechanism: MechanismOption = None,
+    bank: BankOption = None,
     workers: WorkersOption = 1,
 ) -> None:
     """Make a corpus, or go on with one that was interrupted."""
-    recipe = _recipe(config, source, count, size, seed)
+    recipe = _recipe(config, source, count, size, seed, mechanism)
+    shared = _shared_bank(bank)
     from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where and when they are needed
 
     with ConsoleProgress(console) as progress:
         try:
-            outcome = job.generate(out, recipe, workers=workers, progress=progress, announce=progress.announce_stop)
+            outcome = job.generate(
+                out, recipe, workers=workers, progress=progress, announce=progress.announce_stop, shared_bank=shared
+            )
         except job.Interrupted:
             raise KeyboardInterrupt from None
     _print_summary(outcome.info)
@@ -146,10 +179,11 @@ def plan(
     count: CountOption = None,
     size: SizeOption = None,
     seed: SeedOption = None,
+    mechanism: MechanismOption = None,
     workers: WorkersOption = 1,
 ) -> None:
     """Write the plan, show it, and estimate time and disk from a few samples made for the purpose."""
-    recipe = _recipe(config, source, count, size, seed)
+    recipe = _recipe(config, source, count, size, seed, mechanism)
     from pipeline import estimate
     from pipeline import generate as job
 
@@ -259,9 +293,82 @@ def sheet(
     _save(picture, draw_sheet(corpus, choose_evenly(corpus, count)))
 
 
+@app.command(epilog="Example: [cyan]maphc2f mechanisms[/cyan]")
+def mechanisms() -> None:
+    """List the mechanisms: what each solves, and which fields its samples have."""
+    from physics.registry import MECHANISMS
+
+    table = Table(show_lines=True)
+    for heading in ("name", "what is solved", "fields", "states"):
+        table.add_column(heading)
+    for known in MECHANISMS.values():
+        table.add_row(known.name, known.summary, ", ".join(known.fields), str(known.params().snapshots))
+    console.print(table)
+
+
+@app.command(
+    epilog="Example: [cyan]maphc2f bank out --source mvtec:data/bottle --count 1000[/cyan]   "
+    "Then, for another recipe with the same mechanisms and seed: [cyan]maphc2f generate more --bank out …[/cyan]   "
+    "Of a corpus that is there, show its bank: [cyan]maphc2f bank out --picture bank.png[/cyan]"
+)
+def bank(
+    out: Out,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="PICTURE.png", help="Where to draw it; default: OUT-bank.png.")
+    ] = None,
+    config: ConfigOption = None,
+    source: SourceOption = None,
+    count: CountOption = None,
+    size: SizeOption = None,
+    seed: SeedOption = None,
+    mechanism: MechanismOption = None,
+    shared: BankOption = None,
+    workers: WorkersOption = 1,
+) -> None:
+    """Simulate the trajectories that a recipe needs, or show those of a corpus: size, cost and a picture."""
+    target = picture or out.absolute().with_name(f"{out.absolute().name}-bank.png")
+    _must_be_picture(target)
+    from pipeline import generate as job
+    from pipeline.bank_sheet import draw_bank
+    from pipeline.bank_summary import summarise_bank
+    from pipeline.store import read_identity
+
+    given = (config, source, count, size, seed, mechanism)
+    is_there = (out / layout.CONFIG).is_file() and not any(given)
+    recipe = read_identity(out).recipe if is_there else _recipe(*given)
+    if not (out / layout.CORPUS).is_file():
+        with ConsoleProgress(console) as progress:
+            try:
+                job.fill_bank(
+                    out,
+                    recipe,
+                    workers=workers,
+                    progress=progress,
+                    announce=progress.announce_stop,
+                    shared_bank=_shared_bank(shared),
+                )
+            except job.Interrupted:
+                raise KeyboardInterrupt from None
+    found = summarise_bank(out, recipe)
+    table = Table(title=f"bank of {recipe.name}", title_justify="left")
+    for heading in ("mechanism", "trajectories", "states", "disk", "simulated in", "a trajectory", "a state"):
+        table.add_column(heading, justify="left" if heading == "mechanism" else "right")
+    for row in found:
+        cost = duration_text(row.seconds) if row.seconds else "copied"
+        per_one = f"{1e3 * row.seconds / row.simulated:.0f} ms" if row.simulated else "-"
+        per_state = f"{1e3 * row.seconds / (row.simulated * row.states):.1f} ms" if row.simulated else "-"
+        table.add_row(
+            row.mechanism, f"{row.trajectories:,}", str(row.states), bytes_text(row.bytes), cost, per_one, per_state
+        )
+    console.print(table)
+    _save(target, draw_bank(out, recipe, {row.mechanism: row.trajectories for row in found}))
+
+
 @app.command(epilog="Example: [cyan]maphc2f schema > recipe.schema.json[/cyan]")
 def schema() -> None:
     """Print the JSON Schema of a recipe: every setting with its default, bounds and meaning."""
+    from pipeline.recipe import Recipe
+
     sys.stdout.write(json.dumps(Recipe.model_json_schema(), indent=2) + "\n")
 
 
@@ -314,8 +421,19 @@ def _print_summary(found: CorpusInfo) -> None:
     usable = found.counts.sources.get(SourceStatus.OK.value, 0)
     unused = f"; not usable: {', '.join(f'{n} {name}' for name, n in sorted(bad.items()))}" if bad else ""
     console.print(f"{usable:,} photographs, {sum(found.counts.trajectories.values()):,} trajectories{unused}")
+    _print_distributions(found)
     for licence in sorted({entry.licence for entry in found.licences}):
         console.print(f"licence of sources: {licence}")
+
+
+def _print_distributions(found: CorpusInfo) -> None:
+    table = Table(title="asked of the recipe's distributions, and got", title_justify="left")
+    for heading in ("mechanism", "samples", "quantity", "asked 5 | 50 | 95 %", "got 5 | 50 | 95 %", "largest gap"):
+        table.add_column(heading, justify="left" if heading in {"mechanism", "quantity"} else "right")
+    for row in found.distributions:
+        asked, got = (" | ".join(f"{v[k]:.3g}" for k in (0, 2, 4)) if v else "-" for v in (row.asked, row.got))
+        table.add_row(row.mechanism, f"{row.samples:,}", row.quantity, asked, got, f"{100 * row.distance:.0f} %")
+    console.print(table)
 
 
 def main() -> None:

@@ -118,6 +118,7 @@ class _Run:
     progress: Progress
     shared_bank: Path | None = None
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    simulated: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     made: int = 0
 
 
@@ -302,6 +303,7 @@ def _fill_bank(run: _Run, prepared: Prepared) -> list[BankRecord]:
         done[spec.mechanism, spec.shard] = result.record
         copied += len(result.record.rows) if result.adopted else 0
         run.seconds[f"simulate_{spec.mechanism}"] += result.seconds
+        run.simulated[spec.mechanism] += 0 if result.adopted else len(result.record.rows)
         run.progress.advance(len(result.record.rows), 0)
     run.seconds["bank"] += time.perf_counter() - start
     if copied:
@@ -382,6 +384,7 @@ def _write_log(run: _Run, wall_s: float) -> None:
         "workers": run.executor.workers,
         "wall_s": round(wall_s, 3),
         "samples": run.made,
+        "simulated": dict(run.simulated),
         "stage_s": {name: round(value, 3) for name, value in run.seconds.items()},
         "interrupted": run.interruption.requested,
     }

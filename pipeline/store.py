@@ -45,6 +45,7 @@ __all__ = [
     "open_output",
     "output_errors",
     "prune_arrays",
+    "read_commits",
     "read_identity",
     "read_rows",
     "read_valid_commits",
@@ -227,16 +228,24 @@ def adopt_shard(
 
 def read_valid_commits(out: Path, stage: str, row_type: type[RowT], recipe: Recipe) -> list[CommitRecord[RowT]]:
     """Records of a stage that can be trusted: of this config and code, with all files there in their size."""
-    found: list[CommitRecord[RowT]] = []
     sha256, version = config_sha256(recipe), code_version()
+    return [
+        record
+        for record in read_commits(out, stage, row_type)
+        if record.config_sha256 == sha256 and record.code_version == version
+        if all(_is_there(out, file) for file in record.files)
+    ]
+
+
+def read_commits(out: Path, stage: str, row_type: type[RowT]) -> list[CommitRecord[RowT]]:
+    """Records of a stage, of whatever config and code; one that cannot be read or has another's name is left out."""
+    found: list[CommitRecord[RowT]] = []
     for path in sorted((out / layout.COMMITS).glob(f"{stage}--*.json")):
         try:
             record = parse_commit(path.read_bytes(), row_type)
         except (ValidationError, OSError):
             continue
-        same = record.config_sha256 == sha256 and record.code_version == version
-        named = path.name == layout.commit_name(record.stage, record.key, record.shard)
-        if same and named and all(_is_there(out, file) for file in record.files):
+        if path.name == layout.commit_name(record.stage, record.key, record.shard):
             found.append(record)
     return found
 

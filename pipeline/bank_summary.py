@@ -1,0 +1,69 @@
+"""What a bank holds and what it cost: trajectories and bytes from its records, seconds from the log of its runs."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from manifests import layout
+from manifests.records import BankRecord
+from pipeline.recipe import Recipe
+from pipeline.store import read_commits
+
+__all__ = ["MechanismBank", "summarise_bank"]
+
+
+@dataclass(frozen=True)
+class MechanismBank:
+    """Trajectories of one mechanism: how many, of how many states each, their bytes on disk, how many were simulated
+    (and not copied from another bank), and the core seconds that took.
+    """
+
+    mechanism: str
+    trajectories: int
+    states: int
+    bytes: int
+    simulated: int
+    seconds: float
+
+
+def summarise_bank(out: Path, recipe: Recipe) -> list[MechanismBank]:
+    """The bank of a corpus by mechanism, in the order of the recipe."""
+    counts: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for commit in read_commits(out, "bank", BankRecord):
+        counts[commit.key] += len(commit.rows)
+        size[commit.key] += sum(file.bytes for file in commit.files)
+    seconds: defaultdict[str, float] = defaultdict(float)
+    simulated: Counter[str] = Counter()
+    for run in _runs(out):
+        simulated.update(run.simulated)
+        for name, spent in run.stage_s.items():
+            if name.startswith("simulate_"):
+                seconds[name.removeprefix("simulate_")] += spent
+    return [
+        MechanismBank(name, counts[name], recipe.params(name).snapshots, size[name], simulated[name], seconds[name])
+        for name in recipe.mechanism_weights()
+        if counts[name]
+    ]
+
+
+class _RunEntry(BaseModel):
+    """What is read of a line of OUT/log/runs.jsonl."""
+
+    simulated: dict[str, int]
+    stage_s: dict[str, float]
+
+
+def _runs(out: Path) -> Iterator[_RunEntry]:
+    """Runs in the log; a line that was cut short by a kill is left out."""
+    path = out / layout.LOG / "runs.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            yield _RunEntry.model_validate_json(line)
+        except ValidationError:
+            continue
