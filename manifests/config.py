@@ -155,7 +155,7 @@ class RenderConfig(Section):
     roughness: Range = Field((0.03, 0.2), description="ragged lips: standard deviation of the edge / half width")
     debris: Range = Field((0.0, 0.2), description="dirt left along the crack: optical density")
     glint: Range = Field((0.0, 0.35), description="light thrown back by a lip / brightest light on the part")
-    gloss: Range = Field((0.1, 0.5), description="mirror-like share of the light that a relief throws back")
+    gloss: Range = Field((0.15, 0.6), description="mirror-like share of the light that a relief throws back")
     gloss_exponent: PositiveRange = Field(
         (8.0, 40.0), description="sharpness of that reflection; higher is more polished"
     )

@@ -199,14 +199,22 @@ def cell_stiffness(d, u, envelope, shrinkage, bulk, shear, residual, kv, gm):
 
 
 @njit(cache=True)
-def driving_energy(u, envelope, shrinkage, bulk, shear, psi):
-    """Energy density that damage can release, (n, n): extension and shear, not compression (Amor's split)."""
+def driving_energy(u, envelope, shrinkage, bulk, shear, evenness, psi):
+    """Energy density that damage can release, (n, n): extension and shear, not compression (Amor's split).
+
+    ``evenness`` takes from the drive of cells stretched along the axes and gives to those stretched along the diagonals
+    (cos 4 theta of the principal strain, as far as it is uniaxial): a crack between square cells is one cell wide along
+    the axes and two along the diagonals, and would prefer the axes. 0 leaves the energy as it is.
+    """
     n = psi.shape[0]
     uy, ux = u[0], u[1]
     s_yy = psi.dtype.type(shrinkage[0])
     s_xx = psi.dtype.type(shrinkage[1])
     s_xy = psi.dtype.type(shrinkage[2])
     zero = psi.dtype.type(0.0)
+    one = psi.dtype.type(1.0)
+    even = psi.dtype.type(evenness)
+    tiny = psi.dtype.type(1e-30)
     half = psi.dtype.type(0.5)
     sixth = psi.dtype.type(1.0 / 6.0)
     k0 = psi.dtype.type(bulk)
@@ -222,8 +230,11 @@ def driving_energy(u, envelope, shrinkage, bulk, shear, psi):
             qx = ux[a, b] - ux[a, b + 1] - ux[a + 1, b] + ux[a + 1, b + 1]
             qy = uy[a, b] - uy[a, b + 1] - uy[a + 1, b] + uy[a + 1, b + 1]
             stretch = max(xx + yy, zero)
-            shears = (xx - yy) * (xx - yy) + xy * xy + sixth * (qx * qx + qy * qy)
-            psi[a, b] = half * (k0 * stretch * stretch + g0 * shears)
+            along = (xx - yy) * (xx - yy)
+            slanted = xy * xy
+            shears = along + slanted + sixth * (qx * qx + qy * qy)
+            whole = along + slanted + (xx + yy) * (xx + yy) + tiny
+            psi[a, b] = half * (k0 * stretch * stretch + g0 * shears) * (one - even * (along - slanted) / whole)
 
 
 @njit(cache=True)
@@ -280,34 +291,29 @@ def link_weights(toughness, around):
 
 
 @njit(cache=True)
-def _damage_sweep(old, new, start, floor, toughness, around, psi, length, viscosity):
+def _damage_sweep(old, new, floor, toughness, inverse, source, half):
     """One Jacobi sweep.
 
     The nine-point Laplacian (weights 2/3 straight, 1/6 slanted) has an isotropic error: no crack prefers the axes.
+    Indices count from the padding, so that none can be negative and the loop vectorises.
     """
-    n = psi.shape[0]
-    one = psi.dtype.type(1.0)
-    straight = psi.dtype.type(2.0 / 3.0)
-    slanted = psi.dtype.type(1.0 / 6.0)
-    half = psi.dtype.type(0.5 * length * length)
-    double = psi.dtype.type(2.0 * length)
-    v = psi.dtype.type(viscosity)
-    for a in range(1, n + 1):
-        for b in range(1, n + 1):
-            gc = toughness[a, b]
+    n = source.shape[0]
+    one = source.dtype.type(1.0)
+    straight = source.dtype.type(2.0 / 3.0)
+    slanted = source.dtype.type(1.0 / 6.0)
+    for a in range(n):
+        for b in range(n):
+            gc = toughness[a + 1, b + 1]
             beside = (
-                (gc + toughness[a - 1, b]) * old[a - 1, b] + (gc + toughness[a + 1, b]) * old[a + 1, b]
-            ) + ((gc + toughness[a, b - 1]) * old[a, b - 1] + (gc + toughness[a, b + 1]) * old[a, b + 1])
-            corner = (
-                (gc + toughness[a - 1, b - 1]) * old[a - 1, b - 1] + (gc + toughness[a + 1, b + 1]) * old[a + 1, b + 1]
-            ) + (
-                (gc + toughness[a - 1, b + 1]) * old[a - 1, b + 1] + (gc + toughness[a + 1, b - 1]) * old[a + 1, b - 1]
+                (gc + toughness[a, b + 1]) * old[a, b + 1] + (gc + toughness[a + 2, b + 1]) * old[a + 2, b + 1]
+            ) + ((gc + toughness[a + 1, b]) * old[a + 1, b] + (gc + toughness[a + 1, b + 2]) * old[a + 1, b + 2])
+            corner = ((gc + toughness[a, b]) * old[a, b] + (gc + toughness[a + 2, b + 2]) * old[a + 2, b + 2]) + (
+                (gc + toughness[a, b + 2]) * old[a, b + 2] + (gc + toughness[a + 2, b]) * old[a + 2, b]
             )
-            drive = double * psi[a - 1, b - 1]
-            value = drive + v * start[a, b] + half * (straight * beside + slanted * corner)
-            value /= gc + drive + v + half * around[a - 1, b - 1]
-            value = value if value > floor[a, b] else floor[a, b]
-            new[a, b] = value if value < one else one
+            value = (source[a, b] + half * (straight * beside + slanted * corner)) * inverse[a, b]
+            least = floor[a + 1, b + 1]
+            value = value if value > least else least
+            new[a + 1, b + 1] = value if value < one else one
 
 
 @njit(cache=True)
@@ -323,18 +329,35 @@ def _largest_change(old, new):
 
 
 @njit(cache=True)
-def relax_damage(d, floor, toughness, around, psi, length, viscosity, tolerance, limit, scratch):
+def _balance(d, toughness, around, psi, length, viscosity, inverse, source):
+    """Inverse diagonal and source of the damage equation, (n, n), for damage ``d`` at the start of the step."""
+    n = psi.shape[0]
+    one = psi.dtype.type(1.0)
+    half = psi.dtype.type(0.5 * length * length)
+    double = psi.dtype.type(2.0 * length)
+    v = psi.dtype.type(viscosity)
+    for a in range(n):
+        for b in range(n):
+            drive = double * psi[a, b]
+            source[a, b] = drive + v * d[a + 1, b + 1]
+            inverse[a, b] = one / (toughness[a + 1, b + 1] + drive + v + half * around[a, b])
+
+
+@njit(cache=True)
+def relax_damage(d, floor, toughness, around, psi, length, viscosity, tolerance, limit, other, terms):
     """Damage that minimises the energy for the given driving energy, within floor <= d <= 1; returns the sweeps.
 
-    ``d``, ``floor``, ``toughness`` and ``scratch`` (2, ...) are padded; ``d`` is where the iteration starts and ends.
+    ``d``, ``floor``, ``toughness`` and the scratch ``other`` are padded; ``d`` is where the iteration starts and ends.
+    ``terms`` is (2, n, n) scratch.
     """
-    start, other = scratch[0], scratch[1]
-    start[:, :] = d
+    inverse, source = terms[0], terms[1]
+    _balance(d, toughness, around, psi, length, viscosity, inverse, source)
+    half = psi.dtype.type(0.5 * length * length)
     old, new = d, other
     used = limit
     for sweep in range(limit):
         mirror_ring(old)
-        _damage_sweep(old, new, start, floor, toughness, around, psi, length, viscosity)
+        _damage_sweep(old, new, floor, toughness, inverse, source, half)
         old, new = new, old
         if sweep % 4 == 3 and _largest_change(old, new) < tolerance:
             used = sweep + 1

@@ -63,7 +63,7 @@ def largest_size(values):
 
 @njit(cache=True)
 def gaussian_curvature(w_p, h, rows, out):
-    """out = w_xx w_yy - w_xy^2, the twist from the four corners of each cell; returns the largest slope squared.
+    """Curvature out = w_xx w_yy - w_xy^2, twist from the four corners of each cell; returns the largest slope squared.
 
     ``rows`` is scratch, (5, n + 2).
     """
@@ -92,7 +92,7 @@ def gaussian_curvature(w_p, h, rows, out):
 
 @njit(cache=True)
 def mean_stretch(w_p, h, out):
-    """out[0:2] = means over the square of w_x^2 / 2 and w_y^2 / 2."""
+    """Means out[0:2] over the square of w_x^2 / 2 and w_y^2 / 2."""
     n = w_p.shape[0] - 2
     sx = 0.0
     sy = 0.0
@@ -108,7 +108,7 @@ def mean_stretch(w_p, h, out):
 
 @njit(cache=True)
 def add_membrane_force(phi_p, w_p, nx, ny, h, rows, out):
-    """out += [phi, w] + nx w_xx + ny w_yy, the membrane forces being phi_yy, phi_xx, -phi_xy; returns max |N|.
+    """Add to out [phi, w] + nx w_xx + ny w_yy, the membrane forces being phi_yy, phi_xx, -phi_xy; returns max |N|.
 
     ``rows`` is scratch, (5, n + 2).
     """
@@ -159,7 +159,7 @@ def surface_strain(phi_p, w_p, nx, ny, compliance, poisson, h, out_p):
 
 @njit(cache=True)
 def strain_divergence(strain_p, h, out_y, out_x):
-    """out_i = 2 e_ij,j - e_jj,i of padded strains (3, n + 2, n + 2)."""
+    """Set out_i = 2 e_ij,j - e_jj,i of padded strains (3, n + 2, n + 2)."""
     n = out_x.shape[0]
     scale = 0.5 / h
     for i in range(1, n + 1):
@@ -185,7 +185,7 @@ def laplacian(w_p, h, out):
 
 @njit(cache=True)
 def add_moment_divergence(m_p, h, out):
-    """out += m_xx,xx + m_yy,yy + 2 m_xy,xy of a padded tensor."""
+    """Add to out m_xx,xx + m_yy,yy + 2 m_xy,xy of a padded tensor."""
     n = out.shape[0]
     scale = 1.0 / (h * h)
     for i in range(1, n + 1):
@@ -234,7 +234,7 @@ def _multiplier(square_sum, square_rest, sum_rate, rest_rate, yield_moment, hard
 def return_moments(kappa, plastic, equivalent, yield_moment, hardening, poisson, moment):
     """Moments for the curvatures by backward Euler; plastic curvature and its equivalent are updated in place.
 
-    Parameters are (3, m), (3, m), (m,), (m,), two numbers, and the result (3, m). Returns the number of yielding points.
+    Parameters are (3, m), (3, m), (m,), (m,), two numbers, and the result (3, m). Returns how many points yield.
     """
     yielding = 0
     for p in range(kappa.shape[1]):
@@ -351,7 +351,7 @@ def solve_bands(d, l1, l2, x):
 
 @njit(cache=True)
 def multiply_bands(diagonal, first, second, x, out):
-    """out = A x for every row: five-band symmetric matrices, first and second the bands above the diagonal."""
+    """Product out = A x for every row: five-band symmetric matrices, first and second the bands above the diagonal."""
     modes, n = x.shape
     for k in range(modes):
         for i in range(n):

@@ -76,14 +76,16 @@ ISOTROPIC = (1.0, 1.0, 0.0)  # shrinkage (yy, xx, yx), the same in all direction
 _BROKEN = 0.9  # damage above which a cell counts as broken
 _RIDGE_LOW = 0.75  # damage that still belongs to a crack that is broken elsewhere
 _FIRST_DRIVE = 0.1  # loading starts where the largest l psi / Gc is this; AT2 breaks at 1/6 if all is even
-_RAMP = (0.012, 0.06)  # growth of the load a step while the cracks rest: just before they run, and far from it
-_RUN_RAMP = 0.004  # and while they run
+_RAMP = (0.016, 0.08)  # growth of the load a step while the cracks rest: just before they run, and far from it
+_RUN_RAMP = 0.005  # and while they run
 _VISCOSITY = 0.6  # Gc / l a step: cracks run a few cells a step
 _DAMAGE_SWEEPS = 8  # at l = 1.5 h
 _DAMAGE_TOLERANCE = 4e-3
-_ELASTIC_TOLERANCE = 1e-2
-_ELASTIC_LIMIT = 8  # at L = 8 h
+_ELASTIC_TOLERANCE = 2e-2
+_ELASTIC_LIMIT = 5  # at L = 8 h
 _LEAST_SIDES = 0.5  # goes on until this many sides' worth of cells are broken
+_MOST_OVERLOAD = 1.4  # but the load never exceeds this times the final one
+_EVENNESS = 0.85  # x h / l: share of the drive, see `grow`
 _MAX_STEPS = 200
 _BORDER_SHARE = (0.05, 0.17)  # the shrinkage fades from 1 to 0 between these distances from the border, in sides
 _OPENING_PASSES = 3
@@ -121,12 +123,12 @@ class CrazeParams(MechanismParams):
         1e-3, unit="1", gt=0, le=1e-2, description="share of stiffness left in a crack"
     )
     screening: Range = quantity(
-        (5.0, 13.0), unit="h", description="L = sqrt(C / k), over which a crack relieves the film, between trajectories"
+        (6.0, 13.0), unit="h", description="L = sqrt(C / k), over which a crack relieves the film, between trajectories"
     )
     poisson: Range = quantity((0.15, 0.4), unit="1", description="Poisson's ratio of the film")
     toughness_sigma: Range = quantity((0.1, 0.42), unit="1", description="spread s of ln Gc, between trajectories")
     correlation_cells: Range = quantity((1.2, 4.0), unit="h", description="correlation length of the fine part of ln Gc")
-    overload: Range = quantity((1.4, 2.3), unit="1", description="largest load / load at which the first crack opens")
+    overload: Range = quantity((1.4, 2.1), unit="1", description="largest load / load at which the first crack opens")
     directed_share: float = quantity(
         0.3, unit="1", ge=0, le=1, description="share of films that shrink more one way (rolled, coated, stretched)"
     )
@@ -260,10 +262,13 @@ class FilmBody:
         )  # fmt: skip
         return int(used), float(residual)
 
-    def driving_energy(self) -> NDArray[np.floating]:
-        """Energy density that damage releases at unit load, (n, n)."""
+    def driving_energy(self, *, evenness: float = 0.0) -> NDArray[np.floating]:
+        """Energy density that damage releases at unit load, (n, n).
+
+        ``evenness`` above 0 makes up for the preference of square cells for cracks along the axes; see `grow`.
+        """
         psi = np.empty_like(self.bulk)
-        kernels.driving_energy(self.displacement, self.envelope, self.shrinkage, *self.moduli, psi)
+        kernels.driving_energy(self.displacement, self.envelope, self.shrinkage, *self.moduli, evenness, psi)
         return psi
 
     def elastic_energy(self) -> float:
@@ -350,9 +355,9 @@ def relax_film_damage(
     d, low, gc = (_padded(field.astype(damage.dtype)) for field in (damage, least, toughness))
     around = np.empty_like(damage)
     kernels.link_weights(gc, around)
-    scratch = np.empty((2, *d.shape), dtype=d.dtype)
+    other, terms = np.empty_like(d), np.empty((2, *damage.shape), dtype=d.dtype)
     psi = np.ascontiguousarray(driving_energy, dtype=damage.dtype)
-    kernels.relax_damage(d, low, gc, around, psi, length_ratio, viscosity, tolerance, max_sweeps, scratch)
+    kernels.relax_damage(d, low, gc, around, psi, length_ratio, viscosity, tolerance, max_sweeps, other, terms)
     return np.ascontiguousarray(d[1:-1, 1:-1])
 
 
@@ -490,18 +495,18 @@ def _shrink(params: CrazeParams, specimen: Specimen) -> _History:
     around = np.empty_like(body.bulk)
     kernels.link_weights(toughness, around)
     d = np.zeros_like(toughness)
-    scratch = np.zeros((2, *d.shape), dtype=np.float32)
+    other, terms = np.zeros_like(d), np.zeros((2, *body.bulk.shape), dtype=np.float32)
     body.set_damage(d, residual_stiffness=params.residual_stiffness)
     body.solve(tolerance=1e-4, limit=200)
     load = _first_load(body, specimen.toughness, length)
     final, before = np.inf, 0
     history = _History([], [], [])
     for _ in range(_MAX_STEPS):
-        psi = body.driving_energy()
+        psi = body.driving_energy(evenness=_EVENNESS / length)
         psi *= np.float32(load * load)
         floor = d.copy()
         kernels.relax_damage(
-            d, floor, toughness, around, psi, length, _VISCOSITY, _DAMAGE_TOLERANCE, sweeps, scratch
+            d, floor, toughness, around, psi, length, _VISCOSITY, _DAMAGE_TOLERANCE, sweeps, other, terms
         )
         body.set_damage(d, residual_stiffness=params.residual_stiffness)
         body.solve(tolerance=_ELASTIC_TOLERANCE, limit=limit)
@@ -513,7 +518,7 @@ def _shrink(params: CrazeParams, specimen: Specimen) -> _History:
         else:
             load *= 1.0 + _ramp(float((d - floor).max()))
         before = broken
-        if load > final and broken > _LEAST_SIDES * params.grid:
+        if load > final and (broken > _LEAST_SIDES * params.grid or load > _MOST_OVERLOAD * final):
             break
     return history
 
@@ -583,7 +588,7 @@ def _condense(history: _History, params: CrazeParams, specimen: Specimen) -> Tra
     pieces = np.linalg.norm(path.nodes[edges[:, 0]] - path.nodes[edges[:, 1]], axis=1)
     reached = arrival[edges].max(axis=1)
     length = np.array([pieces[reached <= t].sum() for t in range(len(states))])
-    chosen = _evenly_by_length(length, params.snapshots)
+    chosen = _evenly_by_broken(np.count_nonzero(states > _BROKEN, axis=(1, 2)), params.snapshots)
     reach = round(2.0 * params.length_ratio)
     widths = np.stack(
         [
@@ -732,10 +737,13 @@ def _arrival(states: NDArray[np.float32], path: CrackPath) -> NDArray[np.int64]:
     return np.asarray(np.argmax(broken, axis=0), dtype=np.int64)
 
 
-def _evenly_by_length(length: NDArray[np.float64], snapshots: int) -> NDArray[np.int64]:
-    """First state that reaches each of evenly spaced lengths, the last one at the end."""
-    wanted = length[-1] * np.arange(1, snapshots + 1) / snapshots
-    return np.asarray(np.minimum(np.searchsorted(length, wanted - 1e-9), len(length) - 1), dtype=np.int64)
+def _evenly_by_broken(broken: NDArray[np.intp], snapshots: int) -> NDArray[np.int64]:
+    """First state that reaches each of evenly spaced numbers of broken cells, the last one at the end.
+
+    By number and not by traced length, for the trace of a turned network may differ by a cell.
+    """
+    wanted = broken[-1] * np.arange(1, snapshots + 1) / snapshots
+    return np.asarray(np.minimum(np.searchsorted(broken, wanted - 1e-9), len(broken) - 1), dtype=np.int64)
 
 
 def crack_retraction(

@@ -74,6 +74,8 @@ Mode = Literal["antiplane", "plane_strain"]
 ISOTROPIC = (1.0, 1.0, 0.0)  # structural tensor (yy, xx, yx) of a material without grain
 
 _BROKEN = 0.9  # damage above which a corner counts as broken
+_STRAINED = 0.3  # damage of sound material under the loads that break it, about
+_FADE_SHARE = 0.06  # sides over which the damage field fades out at the border
 _CRACKED = 0.6  # damage that is more than strained material has
 _RIDGE_LOW = 0.8  # damage that still belongs to a crack that is broken elsewhere
 _GRIP_SHARE = (
@@ -668,11 +670,9 @@ def _condense(history: _History, params: FractureParams, specimen: Specimen) -> 
         ]
     )
     opening = _relative_opening(path, edges, jumps, arrival[None, :] <= chosen[:, None])
-    centres = states[chosen]
-    damage = 0.25 * (centres[:, 1:, 1:] + centres[:, :-1, 1:] + centres[:, 1:, :-1] + centres[:, :-1, :-1])
     crack = Crack(segments=(path.nodes[edges].reshape(-1, 4) / n).astype(np.float32), opening=opening)
     return Trajectory(
-        fields={"damage": damage},
+        fields={"damage": _visible_damage(states[chosen], from_edge=specimen.from_edge)},
         severity=length[chosen] / length[-1],
         area=np.maximum.accumulate(crack.relative_area()),
         from_edge=specimen.from_edge,
@@ -683,6 +683,17 @@ def _condense(history: _History, params: FractureParams, specimen: Specimen) -> 
             "branch_points": (float((path.degree > 2).sum()),),
         },
     )
+
+
+def _visible_damage(states: NDArray[np.float32], *, from_edge: bool) -> NDArray[np.float32]:
+    """Damage at cell centres, (T, n, n), without what AT2 puts in all strained material, fading out at the border."""
+    centres = 0.25 * (states[:, 1:, 1:] + states[:, :-1, 1:] + states[:, 1:, :-1] + states[:, :-1, :-1])
+    n = centres.shape[1]
+    near = np.minimum(np.arange(n), np.arange(n)[::-1])  # cells from the nearer side
+    fade = np.clip(near / (_FADE_SHARE * n), 0.0, 1.0)
+    across = np.where(np.arange(n) < n // 2, 1.0, fade) if from_edge else fade
+    localised = np.maximum(centres - _STRAINED, 0.0) / (1.0 - _STRAINED)
+    return np.asarray(localised * fade[:, None] * across, dtype=np.float32)
 
 
 def _arrival(states: NDArray[np.float32], path: CrackPath) -> NDArray[np.int64]:

@@ -78,6 +78,8 @@ _CAP = 0.06  # sides; phi is the distance to the mouth up to here
 _VISIBLE = 1e-3  # sides; depth from which a place counts as attacked
 _RECORDS = 40  # states kept on the way, thinned out by half when full
 _NUCLEUS_CELLS = 0.75  # least radius of a nucleus: so that the centre of one cell lies in it
+_IONS_BEYOND = 5.0  # reaches of ions, outside phi < cap, up to which they are followed
+_LEAST_REACH = 0.025  # sides; ions spread at least as far, so that a coarse grid resolves them
 _LONGEST_STEP = 0.15  # of the time after which ions are swept away
 _FLOW_RANGE = (0.25, 2.2)  # of rate and weakness, relative to their medians
 _LENGTH_SCALE = {"pits": 1.0, "uniform": 0.5, "crevice": 1.3}  # pit length relative to that of many pits
@@ -130,7 +132,7 @@ class PittingParams(MechanismParams):
     grain_length: Range = quantity((0.02, 0.09), unit="sides", description="grain size")
     film_spread: Range = quantity((0.3, 0.9), unit="1", description="spread of ln w of the film")
     final_area: Range = quantity((0.03, 0.25), unit="1", description="area of the square at which growth ends")
-    duration: float = quantity(5.0, unit="time", gt=0, description="growth ends this long after the first breakdown")
+    duration: float = quantity(8.0, unit="time", gt=0, description="growth ends this long after the first breakdown")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -316,10 +318,10 @@ def _draw_sites(
         density = density * np.exp(-_centres(n)[1] / 0.03)
     chosen = rng.choice(n * n, size=count, p=density.ravel() / density.sum())
     places = np.stack(np.divmod(chosen, n), axis=1) + rng.random((count, 2))
-    half = scale.length * rng.lognormal(-1.6 if scale.rolled else -2.6, 0.8, size=count)
+    half = scale.length * rng.lognormal(-1.2 if scale.rolled or scale.lone else -2.3, 0.9, size=count)
     angles = scale.angle + rng.normal(0.0, 0.12, size=count) if scale.rolled else rng.uniform(0, np.pi, size=count)
     half = np.minimum(half, 1.2 * scale.length)
-    radius = 0.007 * rng.lognormal(0.0, 0.3, size=count)
+    radius = 0.010 * rng.lognormal(0.0, 0.3, size=count)
     vector = half * np.stack([np.sin(angles), np.cos(angles)])
     return np.column_stack([places / n, vector[0], vector[1], radius, rng.exponential(size=count)])
 
@@ -333,13 +335,13 @@ def _draw_weakness(
     window: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """How fast the film falls in from place to place, w, (n, n): weak spots of many sizes around the sites."""
+    """How fast the film falls in from place to place, w, (n, n): weak spots, Pareto in size, around the sites."""
     n = len(zone)
     longest = _log_uniform(rng, (0.8, 3.0)) * scale.length * n  # waves longer than a pit would only scale it
     fine = power_law_field((n, n), rng, exponent=rng.uniform(1.2, 2.0), low=2 * np.pi / max(longest, 4.0))
     film = np.exp(_log_uniform(rng, params.film_spread) * fine)
     spots = np.zeros((n, n))
-    size = 0.5 * scale.length * np.minimum((1.0 - rng.random(len(sites))) ** (-1 / 1.5), 6.0)  # Pareto
+    size = (0.7 if scale.lone else 0.5) * scale.length * np.minimum((1.0 - rng.random(len(sites))) ** (-1 / 1.5), 6.0)
     for site, radius in zip(sites, size, strict=True):
         kernels.raise_zone(spots, site[0], site[1], site[2], site[3], float(radius))
     prone = np.maximum(spots, zone) if regime != "pits" else spots
@@ -371,12 +373,12 @@ def _with_chemistry(
     """The rest of a specimen: dissolution, electrolyte and product."""
     n = params.grid
     life = _log_uniform(rng, params.ion_life)
-    reach = _log_uniform(rng, params.ion_length) * scale.length
+    reach = max(_log_uniform(rng, params.ion_length) * scale.length, _LEAST_REACH)
     patchy = gaussian_field((n, n), rng, correlation=_log_uniform(rng, (0.3, 1.0)) * reach * n)
     sweeping = (1.0 - (1.0 - _SHIELD) * zone if regime == "crevice" else np.ones((n, n))) / life
     settling = _log_uniform(rng, params.product_share) / life * np.clip(0.6 + 0.8 * patchy, 0.0, 2.5) * window
     depth_scale = _log_uniform(rng, params.diffusion_depth) * scale.length
-    spreading = _log_uniform(rng, params.spreading) * (2.5 if regime == "uniform" else 1.0)
+    spreading = _log_uniform(rng, params.spreading) * (2.5 if regime == "uniform" else 1.3 if scale.lone else 1.0)
     return Specimen(
         from_edge=regime == "crevice",
         regime=regime,
@@ -416,22 +418,22 @@ class _Run:
 def _run(specimen: Specimen) -> _Run:
     """Run the kernel over a specimen."""
     n = len(specimen.rate)
-    phi = np.full((n, n), _CAP)
-    depth, ions, product = np.zeros((3, n, n))
+    phi, other = np.full((2, n + 4, n + 4), _CAP)
+    depth, (ions, product) = np.zeros((n + 4, n + 4)), np.zeros((2, n, n))
     depths = np.empty((_RECORDS, n, n), dtype=np.float32)
     products = np.empty_like(depths)
     figures = np.empty((_RECORDS, 5))
     totals = np.zeros(2)
     s = specimen
     kept, steps = kernels.corrode(
-        phi, depth, ions, product,
+        phi, other, depth, ions, product,
         np.stack([s.rate, s.weakness, s.sweeping, s.settling]), s.sites, s.sites[:, 5].copy(),
         (s.dissolution, s.stefan, s.mouth_speed, s.hazard, s.ion_scale),
-        (s.spread, s.ion_yield, s.in_pit, s.volume_ratio),
+        (s.spread, s.ion_yield, s.in_pit, s.volume_ratio, _IONS_BEYOND * float(np.sqrt(s.spread / s.sweeping.max()))),
         (s.duration, s.final_area, _VISIBLE, s.longest_step, _CAP, _NUCLEUS_CELLS / n),
-        depths, products, figures, np.empty((5, n, n)), np.empty((2, n)), totals,
+        depths, products, figures, np.empty((4, n, n)), np.empty((2, n)), totals,
     )  # fmt: skip
-    return _Run(depths[:kept], products[:kept], figures[:kept], depth, ions, totals, steps)
+    return _Run(depths[:kept], products[:kept], figures[:kept], depth[2:-2, 2:-2], ions, totals, steps)
 
 
 def grow(params: PittingParams, specimen: Specimen) -> Trajectory:
@@ -451,7 +453,7 @@ def grow(params: PittingParams, specimen: Specimen) -> Trajectory:
     return Trajectory(
         fields={"depth": run.depths[chosen], "product": run.products[chosen]},
         severity=severity[chosen],
-        area=np.maximum(cells[chosen], 1.0) / (n * n),
+        area=cells[chosen] / (n * n),
         from_edge=specimen.from_edge,
         facts={
             "mass_lost_sides3": tuple(float(v) for v in mass[chosen] / (n * n)),
@@ -542,12 +544,12 @@ def open_depth(
         raise ValueError("duration, dissolution, diffusivity and steps must be positive")
     stefan = 2.0 * stefan_number(saturation=saturation, solid=solid) ** 2 * diffusivity
     one, none = np.ones((2, 2)), np.zeros((2, 2))
-    z, loss = np.zeros((2, 2)), np.empty((2, 2))
+    z, loss = np.zeros((6, 6)), np.empty((2, 2))
     depth = np.zeros(steps + 1)
     for k in range(steps):
         kernels.dissolve(z, one, none, one, one, dissolution, stefan, duration / steps, (0, 2, 0, 2), loss)
-        z += loss
-        depth[k + 1] = z[0, 0]
+        z[2:4, 2:4] += loss
+        depth[k + 1] = z[2, 2]
     return np.linspace(0.0, duration, steps + 1), depth
 
 
@@ -578,11 +580,13 @@ def spread_mouth(
         raise ValueError("the mouth only spreads: speed must not be negative")
     if duration * v.max() * n * np.sqrt(2.0) > steps:
         raise ValueError(f"too few steps, at least {int(np.ceil(duration * v.max() * n * np.sqrt(2.0)))} are needed")
-    phi, back, slope = distance.astype(np.float64), np.empty((n, n)), np.empty((n, n))
+    phi = np.pad(distance.astype(np.float64), 2)
+    back, slope = np.empty_like(phi), np.empty((n, n))
     for _ in range(steps):
+        kernels.extend_border(phi)
         kernels.advance_mouth(phi, np.ones((n, n)), v, 1.0, duration / steps, (0, n, 0, n), back, slope)
         phi, back = back, phi
-    return phi
+    return phi[2:-2, 2:-2]
 
 
 def diffuse_ions(
@@ -605,7 +609,7 @@ def diffuse_ions(
     n = len(c)
     lines = np.empty((2, n))
     for _ in range(steps):
-        kernels.diffuse(c, diffusivity * duration / steps * n * n, lines[0], lines[1])
+        kernels.diffuse(c, diffusivity * duration / steps * n * n, (0, n, 0, n), lines[0], lines[1])
     return c
 
 

@@ -25,7 +25,7 @@ Ilyushin, "Plasticity" (1948), for moment resultants; Huang & Suo, "Wrinkling of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,6 +227,10 @@ class Plate:
             square = (self._cosine[:, None] + self._cosine[None, :]) ** 2
             square[0, 0] = np.inf  # the mean of an Airy function means nothing
             self._airy_inverse = -self.membrane_stiffness / square
+            single = np.float32  # for the iteration, whose fixed point does not depend on it
+            self._minus_laplacian_single = self._minus_laplacian.astype(single)
+            self._biharmonic_single = self._biharmonic.astype(single)
+            self._airy_inverse_single = self._airy_inverse.astype(single)
             return
         self._bands = _free_edge_bands(n, self._sine, self.poisson, self.foundation)
         airy = _clamped_edge_bands(n, self._cosine)
@@ -252,7 +256,7 @@ class Plate:
         """W of lap^2 w - tension lap w + K w = load, (n, n); load in D / side^3, tension in D / side^2, w in sides."""
         if self.left == _SUPPORTED:
             modes = fft.dstn(load, type=2, workers=1)
-            modes /= self._biharmonic + tension * self._minus_laplacian if tension else self._biharmonic
+            modes /= self._symbol(tension, load.dtype)
             return np.asarray(fft.idstn(modes, type=2, workers=1, overwrite_x=True))
         factors = self._slack_factors if tension == 0.0 else self._tense_factors
         if tension not in (0.0, self._tension):
@@ -262,11 +266,17 @@ class Plate:
         kernels.solve_bands(*factors, modes)
         return np.asarray(fft.idst(modes, type=2, axis=0, workers=1, overwrite_x=True))
 
+    def _symbol(self, tension: float, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Of the bending operator under a tension, in the precision asked for."""
+        if dtype == np.float32:
+            return self._biharmonic_single + np.float32(tension) * self._minus_laplacian_single
+        return self._biharmonic + tension * self._minus_laplacian
+
     def solve_airy(self, incompatibility: Array) -> Array:
         """Phi of lap^2 phi = -Et incompatibility, (n, n), in D; incompatibility in 1 / side^2."""
         if self.left == _SUPPORTED:
             modes = fft.dctn(incompatibility, type=2, workers=1)
-            modes *= self._airy_inverse
+            modes *= self._airy_inverse_single if modes.dtype == np.float32 else self._airy_inverse
             return np.asarray(fft.idctn(modes, type=2, workers=1, overwrite_x=True))
         modes = fft.dct(incompatibility, type=2, axis=0, workers=1)
         kernels.solve_bands(*self._airy_factors, modes)
@@ -307,15 +317,14 @@ class Plate:
         if self.left == _FREE:
             raise ValueError("clamped_deflection needs left='supported'")
         n, h = self.cells, self.spacing
-        sides = (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])
 
         def edges(w: Array) -> Array:
-            return np.concatenate([w[where] for where in sides])
+            return np.concatenate([w[0], w[-1], w[:, 0], w[:, -1]])
 
         def bent(curvatures: Array) -> Array:
             f = np.zeros((n, n))
-            for where, part in zip(sides, curvatures.reshape(4, n), strict=True):
-                f[where] += part
+            for side, part in zip((f[0], f[-1], f[:, 0], f[:, -1]), curvatures.reshape(4, n), strict=True):
+                side += part
             # a curvature k at the side shifts the ghost of lap w by 2 k, and that of w by k h^2 / 4
             return -self.solve_bending(f * (2.0 / h**2)) - self._poisson(f) / 4.0
 
@@ -334,7 +343,9 @@ class Plate:
         out = np.zeros_like(w)
         self._pad_deflection(w)
         kernels.pad(airy, 1.0, _SUPPORTED, self._padded[1])
-        kernels.add_membrane_force(self._padded[1], self._padded[0], mean_force[0], mean_force[1], self.spacing, self._rows, out)
+        kernels.add_membrane_force(
+            self._padded[1], self._padded[0], mean_force[0], mean_force[1], self.spacing, self._rows, out
+        )
         return out
 
     def buckling_load(self, *, iterations: int = 60) -> tuple[float, Array]:
@@ -373,7 +384,7 @@ class Plate:
         return out
 
     def stretch(self, w: Array) -> tuple[Array, tuple[float, float]]:
-        """What a deflection stretches: its incompatibility [w, w] / 2, (n, n), in 1 / side^2, and the mean strains xx, yy."""
+        """Incompatibility [w, w] / 2, (n, n), in 1 / side^2, and mean strains xx, yy, that a deflection makes."""
         out, mean = np.empty_like(w), np.zeros(2)
         self._pad_deflection(w)
         kernels.gaussian_curvature(self._padded[0], self.spacing, self._rows, out)
@@ -464,13 +475,17 @@ class Plate:
             kernels.stiffness_moment(state.plastic, self.poisson, self.left, self._moment)
             kernels.add_moment_divergence(self._moment, h, force)
         force *= mask
-        direction = self.solve_bending(force, tension=tension)
+        direction = self.solve_bending(self._in_iteration(force), tension=tension)
         if membrane:  # far from equilibrium the membrane stiffness of the next state is not that of this one
             longest = kernels.largest_size(direction)
             trusted = _TRUST * max(self.thickness, kernels.largest_size(state.deflection))
             if longest > trusted:
                 direction *= trusted / longest
         state.change = kernels.advance(state.deflection, state.velocity, direction, mask, momentum, one_sided)
+
+    def _in_iteration(self, values: Array) -> NDArray[Any]:
+        """In single precision where transforms are all there is to the solver."""
+        return values.astype(np.float32) if self.left == _SUPPORTED else values
 
     def _yield(self, state: SheetState, yield_moment: Array, hardening: float) -> None:
         kernels.curvature(self._padded[0], self.spacing, self._kappa)
@@ -484,15 +499,13 @@ class Plate:
             self._elastic_moment.reshape(3, -1),
         )
 
-    def _membrane(
-        self, state: SheetState, incompatibility: Array | None, mean_growth: tuple[float, float]
-    ) -> float:
-        """Membrane forces of the present deflection, added to the force; the tension that keeps the iteration stable."""
+    def _membrane(self, state: SheetState, incompatibility: Array | None, mean_growth: tuple[float, float]) -> float:
+        """Membrane forces of the present deflection, added to the force; the tension that bounds them."""
         h = self.spacing
         steepest = kernels.gaussian_curvature(self._padded[0], h, self._rows, self._work)
         if incompatibility is not None:
             self._work += incompatibility
-        state.airy = self.solve_airy(self._work)
+        state.airy = self.solve_airy(self._in_iteration(self._work))
         self._mean_force(state, mean_growth)
         kernels.pad(state.airy, 1.0, _SUPPORTED, self._padded[1])
         nx, ny = state.mean_force
@@ -525,9 +538,7 @@ class Plate:
         kernels.pad(state.airy, 1.0, _SUPPORTED, self._padded[1])
         nx, ny = state.mean_force
         compliance = 1.0 / self.membrane_stiffness
-        kernels.surface_strain(
-            self._padded[1], self._padded[0], nx, ny, compliance, self.poisson, self.spacing, strain
-        )
+        kernels.surface_strain(self._padded[1], self._padded[0], nx, ny, compliance, self.poisson, self.spacing, strain)
         for part in strain:  # the same strain just outside
             part[0], part[-1] = part[1], part[-2]
             part[:, 0], part[:, -1] = part[:, 1], part[:, -2]
@@ -540,8 +551,8 @@ class Plate:
             modes = fft.dct(fft.dst(rhs, type=2, axis=0, workers=1), type=4, axis=1, workers=1)
             modes /= -(self._sine[:, None] + symbol[None, :])
             return np.asarray(fft.idst(fft.idct(modes, type=4, axis=1, workers=1), type=2, axis=0, workers=1))
-        modes = fft.dstn(rhs, type=2, workers=1)
-        modes /= -(self._sine[:, None] + self._sine[None, :])
+        modes = fft.dstn(rhs.astype(np.float32), type=2, workers=1)
+        modes /= -self._minus_laplacian_single
         return np.asarray(fft.idstn(modes, type=2, workers=1, overwrite_x=True))
 
 

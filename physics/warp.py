@@ -3,9 +3,9 @@
 The sheet is the elasto-plastic von Karman plate of `physics.plate`, on a foundation, held around the defect. It is
 loaded by one or several of
 
-- a press: pressure on a patch or along a line, led by the depth it reaches. A dent stretches the sheet in its plane by
-  far more than the yield strain, so that under the tool it flows there and bends elasto-plastically; most of the stretch
-  stays. The residual shape after unloading is followed beside the loaded one, and is what comes out;
+- a press: pressure on a patch or along a line, led by the depth it reaches. A dent stretches the sheet in its plane
+  by far more than the yield strain, so that under the tool it flows there and bends elasto-plastically; most of the
+  stretch stays. The residual shape after unloading is followed beside the loaded one, and is what comes out;
 - folds: plastic curvature that a tool or a fall puts in along a straight or curved line, the sheet around it following
   and springing back as it must (its ends become d-cones, curved folds pull the sheet into a dish);
 - growth: an in-plane strain that the surroundings hold back (heat, rolling, swelling, a coating under compression),
@@ -35,7 +35,19 @@ from physics.mechanism import Mechanism, MechanismParams, Trajectory, quantity, 
 from physics.plate import Plate, SheetState
 from physics.random_fields import gaussian_field, power_law_field
 
-__all__ = ["MECHANISM", "Sheet", "WarpParams", "draw", "grow", "refine", "simulate", "turn"]
+__all__ = [
+    "MECHANISM",
+    "STYLES",
+    "STYLES_AT_EDGE",
+    "Sheet",
+    "Style",
+    "WarpParams",
+    "draw",
+    "grow",
+    "refine",
+    "simulate",
+    "turn",
+]
 
 Array = NDArray[np.float64]
 Style = Literal["crease", "crumple", "press", "wrinkle", "blister", "buckle", "flange", "wavy", "kink"]
@@ -48,11 +60,13 @@ _INSIDE: tuple[tuple[Style, float], ...] = (
     ("buckle", 0.09),
 )
 _AT_EDGE: tuple[tuple[Style, float], ...] = (("flange", 0.4), ("wavy", 0.35), ("kink", 0.25))
+STYLES: tuple[Style, ...] = tuple(style for style, _ in _INSIDE)
+STYLES_AT_EDGE: tuple[Style, ...] = tuple(style for style, _ in _AT_EDGE)
 _POISSON = 0.3
-_STEPS = 4  # iterations between two snapshots
-_STEPS_PRESS = (3, 2)  # the same under a press: of the loaded sheet, and of the unloaded one
+_STEPS, _STEPS_AT_EDGE = 4, 3  # iterations between two snapshots
+_STEPS_PRESS = (2, 2)  # the same under a press: of the loaded sheet, and of the unloaded one
 _FIRST = 0.2  # share of the load before the first snapshot
-_WARM_UP = 6  # iterations on the way there
+_WARM_UP = 4  # iterations on the way there
 _MOMENTUM = 0.8
 _KEPT_STRETCH = 0.9  # share of a dent's stretch that is plastic: all but the yield strain of a few per cent
 _VISIBLE_SLOPE = 0.04  # shading changes by about as much
@@ -78,9 +92,7 @@ class WarpParams(MechanismParams):
     hardening: Distribution = quantity(
         Distribution(kind="loguniform", low=0.02, high=0.2), unit="D", description="growth of the yield moment"
     )
-    slope: Distribution = quantity(
-        Distribution(low=0.2, high=0.5), unit="1", description="slope that the load aims at"
-    )
+    slope: Distribution = quantity(Distribution(low=0.2, high=0.5), unit="1", description="slope that the load aims at")
 
 
 @dataclass(frozen=True)
@@ -144,7 +156,7 @@ class _Canvas:
 
     @property
     def cells(self) -> int:
-        return self.y.shape[0]
+        return int(self.y.shape[0])
 
     def field(self, length: float) -> Array:
         """Smooth random field of variance 1, correlated over ``length`` sides."""
@@ -171,10 +183,12 @@ def _smooth_step(t: Array) -> Array:
 
 def _pick(rng: np.random.Generator, styles: tuple[tuple[Style, float], ...]) -> Style:
     shares = np.cumsum([share for _, share in styles])
-    return styles[int(np.searchsorted(shares, rng.random() * shares[-1], side="right"))][0]
+    place = int(np.searchsorted(shares, rng.random() * shares[-1], side="right"))
+    style, _ = styles[place]
+    return style
 
 
-def draw(params: WarpParams, rng: np.random.Generator, *, from_edge: bool) -> Sheet:
+def draw(params: WarpParams, rng: np.random.Generator, *, from_edge: bool, style: Style | None = None) -> Sheet:
     """Draw a sheet and its loads.
 
     Parameters
@@ -185,7 +199,17 @@ def draw(params: WarpParams, rng: np.random.Generator, *, from_edge: bool) -> Sh
         The trajectory's own stream.
     from_edge : bool
         The left side is a free edge, and the defect lies on it.
+    style : str, optional
+        One of `STYLES` or, at an edge, of `STYLES_AT_EDGE`; drawn if left out.
+
+    Raises
+    ------
+    ValueError
+        If the style does not go with ``from_edge``.
     """
+    styles = _AT_EDGE if from_edge else _INSIDE
+    if style is not None and style not in {name for name, _ in styles}:
+        raise ValueError(f"style with from_edge={from_edge} is one of {[name for name, _ in styles]}, got {style!r}")
     n = params.grid
     centre = (np.arange(n) + 0.5) / n
     y, x = np.meshgrid(centre, centre, indexing="ij")
@@ -197,7 +221,7 @@ def draw(params: WarpParams, rng: np.random.Generator, *, from_edge: bool) -> Sh
         thickness=params.thickness.draw(rng),
         waviness=gaussian_field((n, n), rng, correlation=0.06 * n),
     )
-    style = _pick(rng, _AT_EDGE if from_edge else _INSIDE)
+    style = style or _pick(rng, styles)
     thickness = canvas.thickness
     yield_curvature = 2.0 * params.yield_strain.draw(rng) / thickness  # of the section, E = 1
     grain = np.exp(0.08 * power_law_field((n, n), rng, exponent=1.2))
@@ -221,10 +245,8 @@ def draw(params: WarpParams, rng: np.random.Generator, *, from_edge: bool) -> Sh
 
 def _held(canvas: _Canvas, *, from_edge: bool) -> Array:
     """1 where the sheet can move: a rounded region whose rim is uneven."""
-    if from_edge:
-        distance = np.hypot(canvas.y - 0.5, 0.6 * canvas.x)
-    else:
-        distance = np.hypot(canvas.y - 0.5, canvas.x - 0.5)
+    along = 0.6 * canvas.x if from_edge else canvas.x - 0.5
+    distance = np.hypot(canvas.y - 0.5, along)
     rim = _HELD - 0.02 * (1.0 + np.tanh(canvas.field(0.3)))
     return _smooth_step((rim - distance) / 0.12)
 
@@ -277,7 +299,7 @@ def _crease(canvas: _Canvas, sheet: Sheet) -> Sheet:
     fold = np.zeros_like(sheet.fold)
     sign, width = _sign(rng), _fold_width(canvas)
     for k in range(int(rng.choice([1, 1, 1, 2, 2, 3, 4]))):
-        length = float(rng.uniform(0.25, 0.62)) / (1.0 + 0.25 * k)
+        length = float(rng.uniform(0.25, 0.7)) / (1.0 + 0.25 * k)
         bend = float(rng.choice([0.1, 1.0, 1.0]) * rng.uniform(0.3, 2.5) * _sign(rng))
         turn_by = sign * canvas.slope * float(rng.uniform(2.5, 6.0)) * (1.0 if k == 0 else _sign(rng) * 0.8)
         fold += _fold_line(canvas, middle, angle=angle, length=length, bend=bend, turn_by=turn_by, width=width)
@@ -298,12 +320,12 @@ def _with_press(canvas: _Canvas, sheet: Sheet, *, near: Array) -> Sheet:
     rng = canvas.rng
     sign, angle = _sign(rng), float(rng.uniform(0, np.pi))
     kind = rng.random()
-    if kind < 0.2:
+    if kind < 0.15:
         radius = float(rng.uniform(0.02, 0.08))
         aspect = float(rng.uniform(1.0, 3.0))
         shape = canvas.patch(near, radius=radius, aspect=aspect, angle=angle, ragged=0.15, rim=radius)
         reach = radius + 0.06
-    elif kind < 0.7:  # a line
+    elif kind < 0.65:  # a line
         along, across = canvas.local(near, angle)
         length, width = float(rng.uniform(0.12, 0.4)), float(rng.uniform(0.01, 0.02))
         across = across - float(rng.uniform(-1.0, 1.0)) * along**2
@@ -319,7 +341,9 @@ def _with_press(canvas: _Canvas, sheet: Sheet, *, near: Array) -> Sheet:
             )
         reach = 0.06
     depth = float(rng.uniform(0.35, 0.7) * canvas.slope * reach)
-    soft = float(rng.uniform(0.04, 0.2)) * canvas.slope / (0.5 * reach)  # share of the curvature that is to stay elastic
+    soft = (
+        float(rng.uniform(0.04, 0.2)) * canvas.slope / (0.5 * reach)
+    )  # share of the curvature that is to stay elastic
     limit = np.minimum(sheet.yield_moment, soft * sheet.yield_moment / sheet.yield_moment.mean())
     return replace(sheet, pressure=sign * shape, depth=depth, yield_moment=limit)
 
@@ -496,7 +520,7 @@ def _wavy(canvas: _Canvas, sheet: Sheet) -> Sheet:
     middle, half = 0.5 + float(rng.uniform(-0.05, 0.05)), float(rng.uniform(0.18, 0.32))
     along = _smooth_step((half - np.abs(canvas.y - middle)) / (0.5 * half))
     largest = 0.3 * canvas.slope**2
-    inward = canvas.x / (reach * np.exp(0.5 * canvas.field(0.12)))
+    inward = canvas.x / (reach * np.clip(np.exp(0.4 * canvas.field(0.12)), 0.6, 1.5))
     strain = largest * along * np.exp(-(inward**2))
     growth = np.zeros_like(sheet.growth)
     growth[1] = strain * np.clip(1.0 + 0.5 * canvas.field(0.12), 0.0, 2.0)
@@ -651,15 +675,17 @@ def grow(params: WarpParams, specimen: Sheet) -> Trajectory:
     -------
     Trajectory
         ``height`` of the unloaded sheet; the displacement of its upper surface. ``area`` is the share of the square
-        where the slope has been 0.04 or more in some state so far (or 0.3 times the steepest slope of that state, if that
-        is less, and within what is visible later); ``severity`` is the peak of the height so far / the last.
+        where the slope has been 0.04 or more in some state so far (or 0.3 times the steepest slope of that state, if
+        that is less, and within what is visible later); ``severity`` is the peak of the height so far / the last.
     """
     loading = _loading(specimen)
     n, count = specimen.mask.shape[0], params.snapshots
     height, down, right = np.zeros((3, count, n, n), dtype=np.float32)
     peak_loaded, plastic_share = np.zeros(count), np.zeros(count)
     taper = _taper(n, from_edge=specimen.from_edge)
-    steps, released = _STEPS_PRESS if specimen.depth > 0 else (_STEPS, 0)
+    steps, released = (_STEPS_AT_EDGE if specimen.from_edge else _STEPS), 0
+    if specimen.depth > 0:
+        steps, released = _STEPS_PRESS
     for k in range(_WARM_UP):
         loading.step(_FIRST * (k + 1) / _WARM_UP, release=k > _WARM_UP // 2)
     for t in range(count):
@@ -709,6 +735,8 @@ def _trajectory(
     affected = np.logical_or.accumulate((slope >= visible) & ever, axis=0)
     area = np.maximum(affected.mean(axis=(1, 2)), 1.0 / n**2)
     steady = np.maximum.accumulate(peak)
+    if not steady[0] > 0:
+        raise ArithmeticError("the sheet stayed flat: it has no load")
     return Trajectory(
         fields={"height": height, "displacement_y": down, "displacement_x": right},
         severity=steady / steady[-1],

@@ -1,13 +1,13 @@
 """Descriptors of a defect mask, and the energy distance between two sets of them.
 
-Eleven numbers say what a mask looks like, whatever the size of its picture: how much of it there is (area, skeleton length,
-pieces), how wide it is and how that varies, how it runs (branch points, tortuosity, box-counting dimension) and what
-outline it has (eccentricity, solidity, roughness). Lengths are in sides of the picture, where the side of a picture of
-h x w pixels is sqrt(h w), so that a share of the area is the square of a length.
+Eleven numbers say what a mask looks like, whatever the size of its picture: how much of it there is (area, skeleton
+length, pieces), how wide it is and how that varies, how it runs (branch points, tortuosity, box-counting dimension)
+and what outline it has (eccentricity, solidity, roughness). Lengths are in sides of the picture, where the side of a
+picture of h x w pixels is sqrt(h w), so that a share of the area is the square of a length.
 
-Every mask is brought to a working resolution of at least 512 pixels a side (linear interpolation, cut at one half; never
-made smaller), because a skeleton and an outline feel the pixels. It is first turned into a canonical one of its eight
-dihedral poses, so that descriptors do not change *at all* when it is turned by a quarter or mirrored.
+Every mask is brought to a working resolution of at least 512 pixels a side (linear interpolation, cut at one half;
+never made smaller), because a skeleton and an outline feel the pixels. It is first turned into a canonical one of its
+eight dihedral poses, so that descriptors do not change *at all* when it is turned by a quarter or mirrored.
 
 References
 ----------
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import dijkstra
+from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 from skimage.measure import find_contours
@@ -177,7 +177,7 @@ class Scaling:
 
 
 def robust_scaling(features: Floats) -> Scaling:
-    """Median and interquartile range / 1.349 of features (N, 11); a spread is never less than a label's own accuracy."""
+    """Median and interquartile range / 1.349 of features (N, 11); no spread is below the accuracy of a label."""
     quarter, middle, three = np.quantile(features, [0.25, 0.5, 0.75], axis=0)
     least = np.array([_LEAST_SCALE[name] for name in NAMES])
     return Scaling(middle=middle, spread=np.maximum((three - quarter) / 1.349, least))
@@ -300,7 +300,7 @@ class _Thread:
         return cls(
             length=length,
             widths=widths[far] if far.any() else widths,
-            branch_points=graph.branch_points(),
+            branch_points=graph.branch_points(depth),
             tortuosity=_tortuosity(graph, grain),
         )
 
@@ -391,14 +391,13 @@ class _Graph:
             way.append(ahead[0])
         return tuple(way)
 
-    def branch_points(self) -> int:
-        """Groups of touching pixels with three or more neighbours."""
+    def branch_points(self, depth: Floats) -> int:
+        """Forks; those that lie within one half width of each other count once."""
         forks = self.points[self.degree() >= 3]
-        if not len(forks):
-            return 0
-        spots = np.zeros(forks.max(axis=0) + 1, dtype=bool)
-        spots[tuple(forks.T)] = True
-        return int(ndimage.label(spots, structure=_EIGHT)[1])
+        if len(forks) < 2:
+            return len(forks)
+        near = cdist(forks, forks) <= np.maximum(depth[tuple(forks.T)], 1.5)[:, None]
+        return int(connected_components(coo_array(near | near.T), directed=False)[0])
 
     def without(self, pixels: set[int]) -> _Graph:
         """The graph of the other pixels."""

@@ -55,6 +55,7 @@ MASK_VALUE = 255
 _ROWS_AT_ONCE = 64  # samples that are open at a time: bounds memory
 _BATCH_PIXELS = 4 * 256 * 256  # pixels in one batch of windows: what a core's cache still holds
 _OUTLINE_WIGGLE_CELLS = 0.4
+_SHAPE = ("depth", "height")  # what says where a changed surface is; product and displacement reach beyond
 _NO_RELIEF = ("opening", "damage")
 _REACH_PX = 4  # fields reach this far beyond npcF's support
 
@@ -147,13 +148,14 @@ class _Placed:
     look: _Look
 
     def affected(self) -> NDArray[np.bool_]:
-        """Where the defect is, (W, W): in an opening, or where a field is at least a twentieth of its peak."""
+        """Where the defect is, (W, W): in an opening, or where the surface moved by a twentieth of the most."""
         there = np.zeros((self.window.side, self.window.side), dtype=bool)
         if self.distance is not None:
             return self.distance < 0
-        for values in self.fields.values():
-            peak = float(np.abs(values).max())
-            there |= np.abs(values) > 0.05 * peak
+        for name in _SHAPE:
+            if name in self.fields:
+                magnitude = np.abs(self.fields[name])
+                there |= magnitude > 0.05 * float(magnitude.max())
         return there
 
 
@@ -512,19 +514,24 @@ def _finish(recipe: Recipe, result: _Result) -> MadeSample:
 
 def _whole_fields(recipe: Recipe, placed: _Placed) -> dict[str, NDArray[np.float16]]:
     """Fields on the whole picture, as they are stored: nothing off the part."""
-    ingredients, window = placed.ingredients, placed.window
-    found = dict(placed.fields)
-    if placed.distance is not None:
-        found["opening"] = np.where(placed.distance < 0, found["opening"], 0)
-        beside = ingredients.trajectory.fields_at(ingredients.row.snapshot)
-        if beside:
-            found |= place_fields(beside, placed.drawn.on_picture(recipe.size, placed.extent), window)
-    whole = {}
-    for name, values in found.items():
-        stored = np.zeros((recipe.size, recipe.size), dtype=np.float16)
-        stored[window.slices] = np.where(ingredients.foreground[window.slices], values, 0)
-        whole[name] = stored
+    foreground = placed.ingredients.foreground
+    if placed.distance is None:
+        return {name: _on_picture(values, placed.window, foreground) for name, values in placed.fields.items()}
+    opening = np.where(placed.distance < 0, placed.fields["opening"], 0)
+    whole = {"opening": _on_picture(opening, placed.window, foreground)}
+    beside = placed.ingredients.trajectory.fields_at(placed.ingredients.row.snapshot)
+    if beside:  # it reaches farther than what is seen of it
+        placement = placed.drawn.on_picture(recipe.size, placed.extent)
+        window = field_window(beside, placement, size=recipe.size, reach_px=0.0)
+        found = place_fields(beside, placement, window)
+        whole |= {name: _on_picture(values, window, foreground) for name, values in found.items()}
     return whole
+
+
+def _on_picture(values: NDArray[np.float32], window: Window, foreground: NDArray[np.bool_]) -> NDArray[np.float16]:
+    stored = np.zeros(foreground.shape, dtype=np.float16)
+    stored[window.slices] = np.where(foreground[window.slices], values, 0)
+    return stored
 
 
 def _record(result: _Result, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> SampleRecord:

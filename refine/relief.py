@@ -32,11 +32,13 @@ from refine.radiometry import albedo, blur_channels, linear_factor_to_value, pow
 
 __all__ = ["PRODUCT_REFLECTANCE", "ReliefBatch", "ReliefLook", "ReliefRendering", "render_relief"]
 
-_ELEVATION = math.radians(45.0)  # of the light above the surface: rigs stand between 30 and 60 degrees
+_ELEVATION = math.radians(35.0)  # of the light above the surface: rigs that look for relief stand low
+_DIRECTIONAL_LEAST = 0.6  # share of the light that has a direction, where the photograph tells of less
 _SKY_SCALES_PX = (4, 8, 16)
 _SKY_STEEPNESS = 2.0  # a bowl of radius r whose floor lies h below its surroundings sees 1 / (1 + (h/r)^2) of the sky
 _LOST_SHARE = 0.12  # of the deepest point: from there on the old surface is gone
-_PRODUCT_SHARE = 0.3  # of the thickest point: there 1 - 1/e of the ground is hidden
+_OPAQUE_SHARE = 0.12  # of the deepest point: a product as thick as this hides 1 - 1/e of the ground
+_OPAQUE_LEAST_PX = 0.3
 _WALL_BLUR_PX = 2.0
 _FLOOR_GRAIN = 0.12
 _PRODUCT_GRAIN = 0.10
@@ -103,7 +105,7 @@ def render_relief(
     wall = blur_channels(moved, torch.full_like(optics.blur_px, _WALL_BLUR_PX))
     shading = _shading(surface, normal, albedo(wall, optics.brightest), optics)
     lost = _share_of_peak(relief.depth, _LOST_SHARE)
-    hidden = 1 - torch.exp(-relief.product / (_PRODUCT_SHARE * _peak(relief.product)).clamp_min(1e-6))
+    hidden = 1 - torch.exp(-relief.product / (_OPAQUE_SHARE * _peak(relief.depth)).clamp_min(_OPAQUE_LEAST_PX))
     matter = _matter(moved, wall, lost, hidden, relief.grain, look, optics)
     factor = blur_channels(linear_factor_to_value(shading * matter), optics.blur_px)
     gloss = _gloss(normal, look, optics) * (1 - torch.maximum(lost, hidden))
@@ -138,7 +140,7 @@ def _shading(surface: Tensor, normal: tuple[Tensor, Tensor, Tensor], reflectance
     along = ny * optics.light[:, 0, None, None] + nx * optics.light[:, 1, None, None]
     direct = (nz + along / math.tan(_ELEVATION)).clamp_min(0)
     sky = _sky(surface)
-    directional = optics.directional[:, None, None]
+    directional = _directional(optics)[:, None, None]
     # within a deep hollow the sun is cut off as well
     light = (1 - directional) * sky * 0.5 * (1 + nz) + directional * direct * sky.sqrt()
     return light[:, None] / (1 - reflectance * (1 - sky[:, None]))
@@ -174,7 +176,12 @@ def _gloss(normal: tuple[Tensor, Tensor, Tensor], look: ReliefLook, optics: Opti
     cosine = (nz * math.cos(half) + across * math.sin(half)).clamp(1e-3, 1)
     exponent = look.exponent[:, None, None]
     lobe = torch.exp(exponent * torch.log(cosine)) - torch.exp(exponent * math.log(math.cos(half)))
-    return (look.gloss * optics.directional)[:, None, None] * lobe
+    return (look.gloss * _directional(optics))[:, None, None] * lobe
+
+
+def _directional(optics: Optics) -> Tensor:
+    """A flat surface under even light says nothing of where the light comes from; a rig that shows relief has a side."""
+    return optics.directional.clamp_min(_DIRECTIONAL_LEAST)
 
 
 def _warp(source: Tensor, down: Tensor, right: Tensor) -> Tensor:
@@ -204,5 +211,5 @@ def _cubic(f: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         a * (f - 2 * f * f + f * f * f),
         1 - (a + 3) * f * f + (a + 2) * f * f * f,
         -a * f + (2 * a + 3) * f * f - (a + 2) * f * f * f,
-        a * (f * f * f - f * f),
+        a * (f * f - f * f * f),
     )
