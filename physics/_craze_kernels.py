@@ -1,8 +1,8 @@
 """Numba kernels of a shrinking film on a substrate: Q1 elements with mean dilatation on an elastic foundation, damage.
 
 Grid (spacing h = 1): (n + 1) x (n + 1) nodes carry the displacement, n x n square cells between them carry damage,
-toughness and shrinkage. A cell's stiffness is its bulk part ``kv`` (times the squared dilatation / 2) and its shear part
-``gm`` (times the squared shears / 2). The border of the film is free. Damage lives in arrays padded by a ring that
+toughness and shrinkage. A cell's stiffness is its bulk part ``kv`` (times the squared dilatation / 2) and its shear
+part ``gm`` (times the squared shears / 2). The border of the film is free. Damage lives in arrays padded by a ring that
 mirrors the border.
 
 Displacements are kept as rows ``[0]`` down (y) and ``[1]`` right (x) of one (2, n + 1, n + 1) array.
@@ -131,34 +131,38 @@ def _weighted_dot(a, weight, row):
 def solve(u, force, kv, gm, foundation, envelope, shrinkage, inverse, vectors, rows, row, tolerance, limit):
     """Jacobi-preconditioned CG for the displacement, warm-started from u; (iterations, relative residual).
 
-    The residual is measured against the forces of shrinkage and ``force``. ``vectors`` is (3, 2, n + 1, n + 1),
+    The residual is measured against the forces of shrinkage and ``force``; with ``tolerance`` 0 just ``limit``
+    iterations are made, and it is absolute. ``vectors`` is (3, 2, n + 1, n + 1),
     ``rows`` (2, 5, n + 2) and ``row`` (n + 1,) scratch.
     """
     residual, direction, image = vectors[0], vectors[1], vectors[2]
     none = (0.0, 0.0, 0.0)
     m = inverse.shape[0]
+    norm0 = 1.0
     direction[:, :, :] = kv.dtype.type(0.0)
-    apply_operator(direction, kv, gm, foundation, envelope, shrinkage, rows, image)
+    if tolerance > 0.0:
+        apply_operator(direction, kv, gm, foundation, envelope, shrinkage, rows, image)
+        for c in range(2):
+            for i in range(m):
+                for j in range(m):
+                    image[c, i, j] = force[c, i, j] - image[c, i, j]
+        norm0 = np.sqrt(_dot(image, image, row))
+        if norm0 == 0.0:
+            u[:, :, :] = kv.dtype.type(0.0)
+            return 0, 0.0
+    apply_operator(u, kv, gm, foundation, envelope, shrinkage, rows, residual)
     for c in range(2):
         for i in range(m):
             for j in range(m):
-                image[c, i, j] = force[c, i, j] - image[c, i, j]
-    norm0 = np.sqrt(_dot(image, image, row))
-    if norm0 == 0.0:
-        u[:, :, :] = kv.dtype.type(0.0)
-        return 0, 0.0
-    apply_operator(u, kv, gm, foundation, envelope, none, rows, residual)
-    for c in range(2):
-        for i in range(m):
-            for j in range(m):
-                residual[c, i, j] = image[c, i, j] - residual[c, i, j]
-    direction[:, :, :] = kv.dtype.type(0.0)
+                residual[c, i, j] = force[c, i, j] - residual[c, i, j]
     gamma_old = 1.0
     norm = np.sqrt(_dot(residual, residual, row))
     for iteration in range(limit):
         if norm <= tolerance * norm0:
             return iteration, norm / norm0
         gamma = _weighted_dot(residual, inverse, row)
+        if gamma == 0.0:
+            return iteration, 0.0
         beta = kv.dtype.type(gamma / gamma_old if iteration > 0 else 0.0)
         gamma_old = gamma
         for c in range(2):
@@ -172,7 +176,8 @@ def solve(u, force, kv, gm, foundation, envelope, shrinkage, inverse, vectors, r
                 for j in range(m):
                     u[c, i, j] += alpha * direction[c, i, j]
                     residual[c, i, j] -= alpha * image[c, i, j]
-        norm = np.sqrt(_dot(residual, residual, row))
+        if tolerance > 0.0 or iteration == limit - 1:
+            norm = np.sqrt(_dot(residual, residual, row))
     return limit, norm / norm0
 
 
@@ -275,7 +280,7 @@ def mirror_ring(d):
 
 @njit(cache=True)
 def link_weights(toughness, around):
-    """Sum over the eight neighbours of weight x (Gc here + Gc there), (n, n); ``toughness`` padded by a mirrored ring."""
+    """Sum over the eight neighbours of weight x (Gc here + Gc there), (n, n); ``toughness`` padded."""
     n = around.shape[0]
     straight = 2.0 / 3.0
     slanted = 1.0 / 6.0
@@ -371,16 +376,16 @@ def relax_damage(d, floor, toughness, around, psi, length, viscosity, tolerance,
 @njit(cache=True)
 def surface_energy(d, toughness, length):
     """Sum over cells of Gc / (2 l) (d^2 + l^2 grad d . grad d) with the nine-point links; arrays padded."""
-    n = d.shape[0] - 2
+    n, m = d.shape[0] - 2, d.shape[1] - 2
     total = 0.0
     for a in range(1, n + 1):
-        for b in range(1, n + 1):
+        for b in range(1, m + 1):
             gc = toughness[a, b]
             total += gc / (2.0 * length) * d[a, b] * d[a, b]
             for way in range(4):
                 down = 1 if way != 1 else 0
                 right = (0, 1, 1, -1)[way]
-                if a + down > n or b + right > n or b + right < 1:
+                if a + down > n or b + right > m or b + right < 1:
                     continue
                 weight = 2.0 / 3.0 if way < 2 else 1.0 / 6.0
                 step = d[a + down, b + right] - d[a, b]

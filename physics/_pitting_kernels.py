@@ -1,9 +1,10 @@
 """Numba kernels of pitting: the mouth of the film as a level set, dissolution below it, ions above it.
 
-All arrays are n x n cells of width h = 1 / n (sides of the square); a ``box`` (rows first, stop, columns first, stop)
-bounds the passes that have nothing to do beyond it. phi and z have two ghost cells on each side: (n + 4, n + 4). Every pass reads one array and writes another, or
-treats cells one by one, so that no direction of the grid comes first. The inner loops run over slices of rows with
-indices from 0: only then does the compiler vectorise them. Divisors are positive throughout (``error_model``).
+All arrays are n x n cells of width h = 1 / n (sides of the square); phi and z have two ghost cells on each side,
+(n + 4, n + 4). A ``box`` (rows first, stop, columns first, stop) bounds the passes that have nothing to do beyond it.
+Every pass reads one array and writes another, or treats cells one by one, so that no direction of the grid comes
+first. The inner loops run over slices of rows with indices from 0: only then does the compiler vectorise them. Divisors
+are positive throughout (``error_model``).
 """
 
 from __future__ import annotations
@@ -301,9 +302,9 @@ def _thin_out(depths, products, figures, kept):
 
 @njit(cache=True, error_model="numpy")
 def raise_zone(zone, y, x, half_y, half_x, radius):
-    """Raise ``zone`` to exp(-(d / radius)^4), d the distance from the segment (y, x) +- (half_y, half_x)."""
+    """Raise ``zone`` to exp(-(d / radius)^2), d the distance from the segment (y, x) +- (half_y, half_x)."""
     n = zone.shape[0]
-    reach = 1.6 * radius
+    reach = 2.6 * radius
     first_i = max(0, int(np.floor((y - abs(half_y) - reach) * n)))
     last_i = min(n, int(np.ceil((y + abs(half_y) + reach) * n)) + 1)
     first_j = max(0, int(np.floor((x - abs(half_x) - reach) * n)))
@@ -319,7 +320,7 @@ def raise_zone(zone, y, x, half_y, half_x, radius):
             dy -= share * half_y
             dx -= share * half_x
             d2 = (dy * dy + dx * dx) / (radius * radius)
-            zone[i, j] = max(zone[i, j], np.exp(-d2 * d2))
+            zone[i, j] = max(zone[i, j], np.exp(-d2))
 
 
 @njit(cache=True, error_model="numpy")
@@ -361,14 +362,17 @@ def _record(z, product, figures_now, depths, products, figures, kept):
 
 
 @njit(cache=True, error_model="numpy")
-def corrode(phi, other, z, c, product, fields, sites, left, law, ions, limits, depths, products, figures, work, lines, totals):
+def corrode(
+    phi, other, z, c, product, fields, sites, left, law, ions, limits, depths, products, figures, work, lines, totals
+):
     """Let the film break, its mouth spread and the metal below dissolve until the area or the time is reached.
 
-    ``phi``, ``other``: cap everywhere. ``fields`` (4, n, n): rate, weakness, sweeping, settling. ``law``: dissolution A, 2 lam^2 D, mouth speed, hazard W,
-    ion scale cw. ``ions``: lateral D, yield, settling in pits, volume ratio, reach. ``limits``: duration after the first
-    break, area, visible depth, longest step, cap of phi, least radius. ``work`` (4, n, n) and ``lines`` (2, n) are
-    scratch. ``depths`` and ``products`` (R, n, n) take records at even steps, ``figures`` (R, 5): time, cells, mass,
-    deepest, pits. ``totals`` (2,) takes the swept and settled sums. Returns the number of records and of steps.
+    ``phi``, ``other``: cap everywhere. ``fields`` (4, n, n): rate, weakness, sweeping, settling. ``law``: dissolution
+    A, 2 lam^2 D, mouth speed, hazard W, ion scale cw. ``ions``: lateral D, yield, settling in pits, volume ratio,
+    reach. ``limits``: duration after the first break, area, visible depth, longest step, cap of phi, least radius.
+    ``work`` (4, n, n) and ``lines`` (2, n) are scratch. ``depths`` and ``products`` (R, n, n) take records at even
+    steps, ``figures`` (R, 5): time, cells, mass, deepest, pits. ``totals`` (2,) takes the swept and settled sums.
+    Returns the number of records and of steps.
     """
     n = c.shape[0]
     dissolution, stefan, mouth_speed, hazard, scale = law

@@ -136,7 +136,7 @@ def _centre_of_mass(damage: NDArray[np.floating], corners: NDArray[np.int64]) ->
         share = weight[corners[:, 0] + 1 + dy, corners[:, 1] + 1 + dx]
         total += share
         moment += share[:, None] * np.array([dy, dx], dtype=np.float64)
-    return corners + moment / total[:, None] if len(corners) else corners.astype(np.float64)
+    return corners + moment / np.maximum(total, np.finfo(np.float64).tiny)[:, None]
 
 
 def _average_along(nodes: NDArray[np.float64], edges: NDArray[np.int64]) -> NDArray[np.float64]:

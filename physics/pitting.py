@@ -31,7 +31,7 @@ concentrations in saturations.
 References
 ----------
 Scheiner & Hellmich, "Stable pitting corrosion of stainless steel as diffusion-controlled dissolution process with a
-sharp moving electrode boundary", Corros. Sci. 49 (2007): 5.1 and 137.9 mol/L.
+sharp moving electrode boundary", Corros. Sci. 49 (2007): Csat 5.1, Csolid 143 mol/L, so that Csolid - Csat is 137.9.
 Galvele, "Transport processes and the mechanism of pitting of metals", J. Electrochem. Soc. 123 (1976).
 Organ, Scully, Mikhailov & Hudson, "A spatiotemporal model of interactions among metastable pits", Electrochim. Acta 51
 (2005).
@@ -41,7 +41,7 @@ Osher & Sethian, "Fronts propagating with curvature-dependent speed", J. Comput.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ from scipy.special import erf
 from manifests.distributions import Distribution
 from physics import _pitting_kernels as kernels
 from physics.mechanism import Mechanism, MechanismParams, Trajectory, quantity, turn_array
-from physics.random_fields import gaussian_field, power_law_field
+from physics.random_fields import power_law_field
 
 __all__ = [
     "MECHANISM",
@@ -73,6 +73,7 @@ __all__ = [
 ]
 
 Regime = Literal["pits", "uniform", "crevice"]
+Scalar = TypeVar("Scalar", np.float32, np.float64)
 
 _CAP = 0.06  # sides; phi is the distance to the mouth up to here
 _VISIBLE = 1e-3  # sides; depth from which a place counts as attacked
@@ -114,7 +115,7 @@ class PittingParams(MechanismParams):
         0.4, unit="1", ge=0, le=1, description="share of specimens with stringers along a rolling direction"
     )
     saturation: float = quantity(5.1, unit="mol/L", gt=0, description="ions in the electrolyte at saturation, Csat")
-    solid: float = quantity(137.9, unit="mol/L", gt=0, description="metal in the solid, Csolid")
+    solid: float = quantity(143.0, unit="mol/L", gt=0, description="metal in the solid, Csolid")
     sites: Range = quantity((4.0, 160.0), unit="1", description="nucleation sites of a specimen with many")
     pit_length: Range = quantity((0.03, 0.1), unit="sides", description="scale of a pit's depth")
     diffusion_depth: Range = quantity(
@@ -126,13 +127,15 @@ class PittingParams(MechanismParams):
     ion_length: Range = quantity((0.5, 2.0), unit="pit lengths", description="reach of ions before they are swept off")
     ion_life: Range = quantity((0.25, 0.6), unit="time", description="time after which ions are swept off")
     ion_level: Range = quantity((0.6, 1.8), unit="1", description="concentration over wide attack at full activity")
-    product_share: Range = quantity((0.05, 1.5), unit="1", description="ions that settle / ions swept off, free surface")
+    product_share: Range = quantity(
+        (0.03, 0.6), unit="1", description="ions that settle / ions swept off, free surface"
+    )
     volume_ratio: Range = quantity((2.0, 3.5), unit="1", description="volume of the product / of its metal")
     grain_spread: Range = quantity((0.05, 0.45), unit="1", description="spread of ln r between grains")
     grain_length: Range = quantity((0.02, 0.09), unit="sides", description="grain size")
     film_spread: Range = quantity((0.3, 0.9), unit="1", description="spread of ln w of the film")
     final_area: Range = quantity((0.03, 0.25), unit="1", description="area of the square at which growth ends")
-    duration: float = quantity(8.0, unit="time", gt=0, description="growth ends this long after the first breakdown")
+    duration: float = quantity(5.0, unit="time", gt=0, description="growth ends this long after the first breakdown")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -282,7 +285,8 @@ def _window(ragged: NDArray[np.float64], *, from_edge: bool) -> NDArray[np.float
     """1 inside, 0 towards the border by a ragged line, so that no attack reaches it; (n, n)."""
     y, x = _centres(len(ragged))
     nearest = np.minimum(np.minimum(y, 1 - y), 1 - x if from_edge else np.minimum(x, 1 - x))
-    return _smooth_step((nearest - 0.06 + 0.03 * np.clip(ragged, -2.0, 0.0)) / 0.08)
+    margin = 0.05 + 0.1 / (1.0 + np.exp(-1.5 * ragged))
+    return _smooth_step((nearest - margin) / 0.1)
 
 
 def _zone(regime: Regime, ragged: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -337,11 +341,12 @@ def _draw_weakness(
 ) -> NDArray[np.float64]:
     """How fast the film falls in from place to place, w, (n, n): weak spots, Pareto in size, around the sites."""
     n = len(zone)
-    longest = _log_uniform(rng, (0.8, 3.0)) * scale.length * n  # waves longer than a pit would only scale it
-    fine = power_law_field((n, n), rng, exponent=rng.uniform(1.2, 2.0), low=2 * np.pi / max(longest, 4.0))
-    film = np.exp(_log_uniform(rng, params.film_spread) * fine)
     spots = np.zeros((n, n))
     size = (0.7 if scale.lone else 0.5) * scale.length * np.minimum((1.0 - rng.random(len(sites))) ** (-1 / 1.5), 6.0)
+    # waves longer than a spot would only scale it
+    longest = _log_uniform(rng, (1.0, 3.5)) * max(scale.length, 0.8 * float(size.max())) * n
+    fine = power_law_field((n, n), rng, exponent=rng.uniform(1.2, 2.0), low=2 * np.pi / max(longest, 4.0))
+    film = np.exp(_log_uniform(rng, params.film_spread) * fine)
     for site, radius in zip(sites, size, strict=True):
         kernels.raise_zone(spots, site[0], site[1], site[2], site[3], float(radius))
     prone = np.maximum(spots, zone) if regime != "pits" else spots
@@ -374,7 +379,8 @@ def _with_chemistry(
     n = params.grid
     life = _log_uniform(rng, params.ion_life)
     reach = max(_log_uniform(rng, params.ion_length) * scale.length, _LEAST_REACH)
-    patchy = gaussian_field((n, n), rng, correlation=_log_uniform(rng, (0.3, 1.0)) * reach * n)
+    longest = rng.uniform(2.0, 6.0) * reach * n
+    patchy = power_law_field((n, n), rng, exponent=1.5, low=2 * np.pi / max(longest, 4.0))
     sweeping = (1.0 - (1.0 - _SHIELD) * zone if regime == "crevice" else np.ones((n, n))) / life
     settling = _log_uniform(rng, params.product_share) / life * np.clip(0.6 + 0.8 * patchy, 0.0, 2.5) * window
     depth_scale = _log_uniform(rng, params.diffusion_depth) * scale.length
@@ -442,26 +448,47 @@ def grow(params: PittingParams, specimen: Specimen) -> Trajectory:
     Returns
     -------
     Trajectory
-        ``params.snapshots`` states, evenly spaced in the square root of the mass lost.
+        ``params.snapshots`` states, evenly spaced in the square root of the mass lost, which is their severity.
     """
     run = _run(specimen)
-    time, cells, mass, deepest, pits = run.figures.T
-    severity = np.sqrt(mass / mass[-1])
-    wanted = np.arange(1, params.snapshots + 1) / params.snapshots
-    chosen = np.minimum(np.searchsorted(severity, wanted - 1e-9), len(severity) - 1)
+    share = np.arange(1, params.snapshots + 1) / params.snapshots
+    mass = run.figures[:, 2]
+    later = np.minimum(np.searchsorted(mass, share**2 * mass[-1] * (1 - 1e-12)), len(mass) - 1)
+    before = np.where(later > 0, mass[later - 1], 0.0)
+    weight = np.clip((share**2 * mass[-1] - before) / (mass[later] - before), 0.0, 1.0)
+    time, cells, _, deepest, pits = _between(run.figures, later, weight).T
     n = params.grid
     return Trajectory(
-        fields={"depth": run.depths[chosen], "product": run.products[chosen]},
-        severity=severity[chosen],
-        area=cells[chosen] / (n * n),
+        fields={"depth": _between(run.depths, later, weight), "product": _between(run.products, later, weight)},
+        severity=share,
+        area=np.maximum.accumulate(cells) / (n * n),
         from_edge=specimen.from_edge,
         facts={
-            "mass_lost_sides3": tuple(float(v) for v in mass[chosen] / (n * n)),
-            "deepest_sides": tuple(float(v) for v in deepest[chosen]),
-            "pits": tuple(float(v) for v in pits[chosen]),
-            "time": tuple(float(v) for v in time[chosen]),
+            "mass_lost_sides3": tuple(float(v) for v in share**2 * mass[-1] / (n * n)),
+            "deepest_sides": tuple(float(v) for v in deepest),
+            "pits": tuple(float(v) for v in np.ceil(pits)),
+            "time": tuple(float(v) for v in np.where(later > 0, time, run.figures[0, 0])),
         },
     )
+
+
+def _between(records: NDArray[Scalar], later: NDArray[np.intp], weight: NDArray[np.float64]) -> NDArray[Scalar]:
+    """States at shares ``weight`` of the way from record ``later - 1`` (before the first: nothing) to ``later``.
+
+    A step moves the mouth by less than a cell, so that states between two are seldom far from a straight line. Rounding
+    never takes a state below the one before.
+    """
+    out = np.empty((len(later), *records.shape[1:]), dtype=records.dtype)
+    for state, k, share in zip(out, later, weight, strict=True):
+        end = records[k]
+        if k == 0:
+            np.multiply(end, records.dtype.type(share), out=state)
+            continue
+        np.subtract(end, records[k - 1], out=state)
+        state *= records.dtype.type(share)
+        state += records[k - 1]
+        np.minimum(state, end, out=state)
+    return out
 
 
 def turn(specimen: Specimen, dihedral: int) -> Specimen:
@@ -615,7 +642,7 @@ def diffuse_ions(
 
 @dataclass(frozen=True)
 class MassBalance:
-    """Where the metal of a finished run is, in sides^3: dissolved = stored as ions + swept away + settled as product."""
+    """Where the metal of a finished run is, in sides^3: dissolved = stored in ions + swept away + settled."""
 
     dissolved: float
     stored: float

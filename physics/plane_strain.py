@@ -20,7 +20,7 @@ Axelsson & Gustafsson, "Iterative methods for the solution of the Navier equatio
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from physics import _plane_strain_kernels as kernels
 
@@ -66,7 +66,7 @@ class PlaneStrainBody:
     blend : float
         Dilatation at unit load within which, on both sides of 0, a crack goes over from open to closed: 0 for the sharp
         law, a little for an iteration that does not jump.
-    dtype : dtype
+    dtype : type
         float32 or float64, of all arrays.
 
     Attributes
@@ -87,14 +87,14 @@ class PlaneStrainBody:
         gradient: NDArray[np.float64],
         open_columns: bool = False,
         blend: float = 0.0,
-        dtype: DTypeLike = np.float64,
+        dtype: type[np.float32 | np.float64] = np.float64,
     ) -> None:
         self.cells = cells
         self.open_columns = open_columns
         self._blend = max(blend, 1e-30)
-        self._dtype = np.dtype(dtype)
-        self._bulk = self._dtype.type(bulk_modulus(poisson))
-        self._shear = self._dtype.type(_SHEAR)
+        self._dtype = dtype
+        self._bulk = self._dtype(bulk_modulus(poisson))
+        self._shear = self._dtype(_SHEAR)
         self._side = np.array(grid_levels(cells))
         padded = (self._side + 2) ** 2
         self._offset = np.concatenate([[0], np.cumsum(padded)[:-1]])
@@ -192,4 +192,4 @@ class PlaneStrainBody:
 
     def padded(self) -> NDArray[np.float32]:
         """Displacement with the held ring, (2, n + 2, n + 2)."""
-        return self.displacement.astype(np.float32)
+        return np.array(self.displacement, dtype=np.float32)

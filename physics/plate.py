@@ -77,6 +77,21 @@ class SheetState:
 
 
 @dataclass(frozen=True)
+class _Loads:
+    """Arguments of `Plate.relax`, as one."""
+
+    pressure: Array
+    incompatibility: Array | None
+    mean_growth: tuple[float, float]
+    mask: Array
+    yield_moment: Array | None
+    hardening: float
+    one_sided: bool
+    membrane: bool
+    momentum: float
+
+
+@dataclass(frozen=True)
 class Moments:
     """Result of `bending_return`: moments and plastic curvatures, (3, m), equivalent plastic curvature, (m,)."""
 
@@ -253,7 +268,10 @@ class Plate:
     # ---- linear solvers
 
     def solve_bending(self, load: Array, *, tension: float = 0.0) -> Array:
-        """W of lap^2 w - tension lap w + K w = load, (n, n); load in D / side^3, tension in D / side^2, w in sides."""
+        """W of lap^2 w - tension lap w + K w = load, (n, n); load in D / side^3, tension in D / side^2, w in sides.
+
+        A float32 load is solved in single precision where all sides are supported.
+        """
         if self.left == _SUPPORTED:
             modes = fft.dstn(load, type=2, workers=1)
             modes /= self._symbol(tension, load.dtype)
@@ -443,49 +461,52 @@ class Plate:
         """
         if mask is None:
             mask = np.ones_like(state.deflection)
+        loads = _Loads(load, incompatibility, mean_growth, mask, yield_moment, hardening, one_sided, membrane, momentum)
         for k in range(iterations):
-            self._iterate(
-                state, load, incompatibility, mean_growth, mask, yield_moment, hardening, one_sided, membrane, momentum
-            )
+            self._iterate(state, loads)
             if state.change <= tolerance:
                 return k + 1
         return iterations
 
-    def _iterate(
-        self,
-        state: SheetState,
-        load: Array,
-        incompatibility: Array | None,
-        mean_growth: tuple[float, float],
-        mask: Array,
-        yield_moment: Array | None,
-        hardening: float,
-        one_sided: bool,
-        membrane: bool,
-        momentum: float,
-    ) -> None:
+    def _iterate(self, state: SheetState, loads: _Loads) -> None:
         h, force = self.spacing, self._force
         self._bending_force(state.deflection, force)
-        np.subtract(load, force, out=force)
+        np.subtract(loads.pressure, force, out=force)
         self._pad_deflection(state.deflection)
-        tension = self._membrane(state, incompatibility, mean_growth) if membrane else 0.0
-        if yield_moment is not None:
-            self._yield(state, yield_moment, hardening)
+        tension = self._membrane(state, loads) if loads.membrane else 0.0
+        if loads.yield_moment is not None:
+            self._yield(state, loads.yield_moment, loads.hardening)
         if state.plastic.any():
             kernels.stiffness_moment(state.plastic, self.poisson, self.left, self._moment)
             kernels.add_moment_divergence(self._moment, h, force)
-        force *= mask
-        direction = self.solve_bending(self._in_iteration(force), tension=tension)
-        if membrane:  # far from equilibrium the membrane stiffness of the next state is not that of this one
+        force *= loads.mask
+        direction = self.solve_bending(self._in_iteration(force, exact=loads.one_sided), tension=tension)
+        if loads.one_sided and self.left == _SUPPORTED:
+            direction *= self._step_length(direction, loads.mask, tension)
+        if loads.membrane:  # far from equilibrium the membrane stiffness of the next state is not that of this one
             longest = kernels.largest_size(direction)
             trusted = _TRUST * max(self.thickness, kernels.largest_size(state.deflection))
             if longest > trusted:
                 direction *= trusted / longest
-        state.change = kernels.advance(state.deflection, state.velocity, direction, mask, momentum, one_sided)
+        state.change = kernels.advance(
+            state.deflection, state.velocity, direction, loads.mask, loads.momentum, loads.one_sided
+        )
 
-    def _in_iteration(self, values: Array) -> NDArray[Any]:
-        """In single precision where transforms are all there is to the solver."""
-        return values.astype(np.float32) if self.left == _SUPPORTED else values
+    def _step_length(self, direction: Array, mask: Array, tension: float) -> float:
+        """Share of the step that lowers the energy most, at most 1.
+
+        A step cut off at the steep rim of a small mask bends more sharply than the preconditioner knows of.
+        """
+        gain = float((direction * self._force).sum())
+        held = direction * mask
+        bent = np.empty_like(held)
+        self._bending_force(held, bent)
+        cost = float((held * (bent - tension * self._work)).sum())  # the work space holds the Laplacian
+        return min(1.0, gain / cost) if cost > 0.0 else 1.0
+
+    def _in_iteration(self, values: Array, *, exact: bool) -> NDArray[Any]:
+        """In single precision where transforms are the whole solver, and no contact magnifies rounding."""
+        return values if exact or self.left == _FREE else values.astype(np.float32)
 
     def _yield(self, state: SheetState, yield_moment: Array, hardening: float) -> None:
         kernels.curvature(self._padded[0], self.spacing, self._kappa)
@@ -499,14 +520,14 @@ class Plate:
             self._elastic_moment.reshape(3, -1),
         )
 
-    def _membrane(self, state: SheetState, incompatibility: Array | None, mean_growth: tuple[float, float]) -> float:
+    def _membrane(self, state: SheetState, loads: _Loads) -> float:
         """Membrane forces of the present deflection, added to the force; the tension that bounds them."""
         h = self.spacing
         steepest = kernels.gaussian_curvature(self._padded[0], h, self._rows, self._work)
-        if incompatibility is not None:
-            self._work += incompatibility
-        state.airy = self.solve_airy(self._in_iteration(self._work))
-        self._mean_force(state, mean_growth)
+        if loads.incompatibility is not None:
+            self._work += loads.incompatibility
+        state.airy = self.solve_airy(self._in_iteration(self._work, exact=loads.one_sided))
+        self._mean_force(state, loads.mean_growth)
         kernels.pad(state.airy, 1.0, _SUPPORTED, self._padded[1])
         nx, ny = state.mean_force
         strongest = kernels.add_membrane_force(self._padded[1], self._padded[0], nx, ny, h, self._rows, self._force)

@@ -13,6 +13,10 @@ loaded by one or several of
 
 At the edge of a part the left side of the square is a free edge.
 
+A trajectory takes a fixed number of iterations (about fifty), each at a slightly larger load, so that its states trail
+behind equilibrium like those of a slow viscous process; the number does not depend on the grid, and a finer grid gives
+the same trajectory. Unloading does not yield again.
+
 References
 ----------
 `physics.plate`; Cerda & Mahadevan, "Conical surfaces and crescent singularities in crumpled sheets", PRL 80 (1998);
@@ -64,7 +68,10 @@ STYLES: tuple[Style, ...] = tuple(style for style, _ in _INSIDE)
 STYLES_AT_EDGE: tuple[Style, ...] = tuple(style for style, _ in _AT_EDGE)
 _POISSON = 0.3
 _STEPS, _STEPS_AT_EDGE = 4, 3  # iterations between two snapshots
-_STEPS_PRESS = (2, 2)  # the same under a press: of the loaded sheet, and of the unloaded one
+_STEPS_PRESS, _STEPS_PRESS_AT_EDGE = (
+    (2, 2),
+    (3, 2),
+)  # the same under a press: of the loaded sheet, and of the unloaded one
 _FIRST = 0.2  # share of the load before the first snapshot
 _WARM_UP = 4  # iterations on the way there
 _MOMENTUM = 0.8
@@ -461,13 +468,13 @@ def _crumple(canvas: _Canvas, sheet: Sheet) -> Sheet:
     rng = canvas.rng
     thickness = float(rng.uniform(0.0014, 0.0025))
     middle = _middle(canvas, 0.04)
-    patch = canvas.patch(middle, radius=float(rng.uniform(0.14, 0.28)), aspect=1.3, angle=0.0, ragged=0.3, rim=0.1)
+    patch = canvas.patch(middle, radius=float(rng.uniform(0.12, 0.23)), aspect=1.3, angle=0.0, ragged=0.3, rim=0.1)
     fold = np.zeros_like(sheet.fold)
     width = _fold_width(canvas)
     for _ in range(int(rng.integers(3, 9))):
         fold += _fold_line(
             canvas,
-            middle + rng.uniform(-0.16, 0.16, 2),
+            middle + rng.uniform(-0.14, 0.14, 2),
             angle=float(rng.uniform(0, np.pi)),
             length=float(rng.uniform(0.12, 0.45)),
             bend=float(rng.uniform(-0.8, 0.8)),
@@ -685,7 +692,7 @@ def grow(params: WarpParams, specimen: Sheet) -> Trajectory:
     taper = _taper(n, from_edge=specimen.from_edge)
     steps, released = (_STEPS_AT_EDGE if specimen.from_edge else _STEPS), 0
     if specimen.depth > 0:
-        steps, released = _STEPS_PRESS
+        steps, released = _STEPS_PRESS_AT_EDGE if specimen.from_edge else _STEPS_PRESS
     for k in range(_WARM_UP):
         loading.step(_FIRST * (k + 1) / _WARM_UP, release=k > _WARM_UP // 2)
     for t in range(count):

@@ -22,7 +22,7 @@ import manifests
 from manifests import layout
 from manifests.config import parse_source
 from manifests.corpus import Corpus, CorpusInfo
-from manifests.errors import MaphError, OutputError
+from manifests.errors import ConfigError, MaphError, OutputError
 from manifests.records import SampleStatus, SourceStatus
 from pipeline.console import ConsoleProgress, bytes_text, duration_text
 
@@ -293,11 +293,28 @@ def sheet(
     _save(picture, draw_sheet(corpus, choose_evenly(corpus, count)))
 
 
-@app.command(epilog="Example: [cyan]maphc2f mechanisms[/cyan]")
-def mechanisms() -> None:
-    """List the mechanisms: what each solves, and which fields its samples have."""
+@app.command(epilog="Examples: [cyan]maphc2f mechanisms[/cyan]   [cyan]maphc2f mechanisms pitting[/cyan]")
+def mechanisms(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show the parameters of this one.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/mechanisms.md.")] = False,
+) -> None:
+    """List the mechanisms: what each solves, which fields its samples have, and what it can be told."""
     from physics.registry import MECHANISMS
+    from pipeline.mechanism_reference import mechanism_reference, parameter_rows
 
+    if markdown:
+        sys.stdout.write(mechanism_reference())
+        return
+    if name is not None:
+        if name not in MECHANISMS:
+            raise ConfigError(f"mechanism {name!r}: there is none of this name; there are {', '.join(MECHANISMS)}")
+        known = MECHANISMS[name]
+        console.print(f"[bold]{known.title}[/bold] ({name}): {known.summary}")
+        table = Table("parameter", "default", "unit", "meaning")
+        for row in parameter_rows(known.params()):
+            table.add_row(*row)
+        console.print(table)
+        return
     table = Table(show_lines=True)
     for heading in ("name", "what is solved", "fields", "states"):
         table.add_column(heading)

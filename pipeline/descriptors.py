@@ -295,7 +295,8 @@ class _Thread:
         grain = max(2.0, 0.5 * float(at_point.mean()))
         ends = np.flatnonzero(graph.degree() == 1)
         beyond = float((at_point[ends] - 0.5).sum())
-        length = sum(_course(graph.points[list(b)], grain) for b in graph.branches()) + beyond
+        course = sum(_course(graph.points[list(way)], grain) for way in graph.branches()) + beyond
+        length = max(course, 2 * float(depth.max()) - 1)  # a piece is not shorter than the largest disc in it
         far = _away_from_ends(graph.points, ends, at_point)
         return cls(
             length=length,

@@ -24,9 +24,12 @@ __all__ = [
     "breaking_loads",
     "cases",
     "convergence_order",
+    "crack_profile",
     "manufactured_error",
+    "profile_energy",
     "shear_lag_error",
     "shear_lag_profile",
+    "solver_gap",
 ]
 
 UNIAXIAL = (0.0, 1.0, 0.0)  # shrinkage along the rows only
@@ -42,7 +45,7 @@ def shear_lag_profile(*, half_length: int, screening: float) -> tuple[NDArray[np
     body = FilmBody(cells, screening=screening, poisson=0.0, shrinkage=UNIAXIAL)
     body.solve(tolerance=1e-12)
     x = np.arange(cells) + 0.5 - half_length
-    return x, np.asarray(body.stress()[1, half_length], dtype=np.float64)
+    return np.asarray(x, dtype=np.float64), np.asarray(body.stress()[1, half_length], dtype=np.float64)
 
 
 def shear_lag_error(*, half_length: int, screening: float) -> float:
@@ -114,7 +117,7 @@ def convergence_order(cells: tuple[int, ...] = (16, 32, 64, 128)) -> float:
 
 
 def assembled_solution(body: FilmBody) -> NDArray[np.float64]:
-    """Displacement (2, n + 1, n + 1) from a sparse matrix of dense cell matrices: no code in common with the kernels."""
+    """Displacement (2, n + 1, n + 1) from a sparse matrix of cell matrices: no code in common with the kernels."""
     n = body.cells
     number = np.arange((n + 1) ** 2).reshape(n + 1, n + 1)
     # corners of a cell: top left, top right, bottom left, bottom right; strains (yy, xx, 2 yx), hourglass of y and x
@@ -165,9 +168,10 @@ def crack_profile(*, length_ratio: float, cells: int = 81) -> tuple[NDArray[np.f
 
 def profile_energy(*, length_ratio: float, cells: int = 81) -> float:
     """Surface energy per length of that crack / Gc."""
-    x, profile = crack_profile(length_ratio=length_ratio, cells=cells)
-    d = np.repeat(profile[:, None], cells, axis=1)
-    return film_surface_energy(d, np.ones_like(d), length_ratio=length_ratio) / cells
+    _, profile = crack_profile(length_ratio=length_ratio, cells=cells)
+    short, long = (np.repeat(profile[:, None], width, axis=1) for width in (cells, 2 * cells))  # less the two sides
+    energies = [film_surface_energy(d, np.ones_like(d), length_ratio=length_ratio) for d in (short, long)]
+    return (energies[1] - energies[0]) / cells
 
 
 def breaking_loads(*, half_lengths: tuple[int, ...], screening: float) -> NDArray[np.float64]:

@@ -128,6 +128,16 @@ def test_a_closed_crack_is_a_ring(radius):
     assert_allclose(np.hypot(*(path.nodes - [60.3, 59.6]).T), radius, rtol=0, atol=0.4)
 
 
+@pytest.mark.parametrize("radius", [1.0, 2.5])
+def test_an_island_too_small_to_tell_from_the_crack_is_no_ring(radius):
+    y, x = np.mgrid[:CORNERS, :CORNERS]
+    island = np.hypot(y - MIDDLE, x - MIDDLE)
+    lip = np.maximum(away_from([(MIDDLE, 20.0), (MIDDLE, 100.0)]) - 3.0, 0.0)
+    path = trace_ridge(np.where(island < radius, 0.0, np.exp(-lip / 2)), low=0.5, high=0.7)
+    assert (path.degree == 1).sum() == 2
+    assert len(path.edges) == len(path.nodes) - 1  # a tree: no ring
+
+
 def test_two_cracks_stay_two():
     path = trace(away_from([(40.3, 20.0), (45.1, 90.0)], [(70.2, 30.0), (95.0, 100.0)]))
     assert components(path) == 2

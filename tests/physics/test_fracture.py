@@ -211,21 +211,55 @@ def specimen_of(params: FractureParams, seed: int) -> Specimen:
     return draw(params, np.random.default_rng(seed), from_edge=False)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dihedral", range(1, 8))
-def test_antiplane_trajectory_turns_with_its_specimen(dihedral):
-    params = FractureParams(grid=64, snapshots=8, plane_strain_share=0.0, grain_share=1.0)
+def test_trajectory_turns_with_its_specimen(dihedral, mode):
+    params = FractureParams(
+        grid=64, snapshots=8, plane_strain_share=float(mode == "plane_strain"), grain_share=1.0, several_share=1.0
+    )
     specimen = specimen_of(params, 4)
     plain, turned = grow(params, specimen), grow(params, turn(specimen, dihedral))
     assert plain.fields["damage"][-1].sum() > 100
     assert_allclose(turned.fields["damage"], turn_array(plain.fields["damage"], dihedral), atol=1e-3)
     assert_allclose(turned.facts["load_griffith"], plain.facts["load_griffith"], rtol=1e-3)
-    assert_allclose(turned.severity, plain.severity, atol=0.06)
-    assert_allclose(turned.area[-1], plain.area[-1], rtol=0.06)
+    assert_allclose(turned.severity, plain.severity, atol=1e-3)
+    assert_allclose(turned.area, plain.area, rtol=1e-2)
+    middle = [t.crack.segments.reshape(-1, 2).mean(axis=0) for t in (plain, turned)]
+    assert_allclose(
+        middle[1], turn(replace(specimen, flaws=np.tile(middle[0], (1, 2))), dihedral).flaws[0, :2], atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dihedral", range(1, 8))
+def test_equilibrium_turns_and_mirrors_with_its_material(dihedral, mode):
+    """Of the solvers alone, at a fixed load; `grow` would hide an asymmetry, for it turns all specimens alike."""
+    params = FractureParams(grid=32, plane_strain_share=float(mode == "plane_strain"), grain_share=1.0)
+    specimen = specimen_of(params, 4)
+    states = []
+    for laid in (specimen, turn(specimen, dihedral)):
+        body = body_of(params, laid)
+        states.append(
+            equilibrate(
+                body,
+                laid.notch,
+                laid.toughness,
+                load=20.0,
+                length_ratio=2.0,
+                residual_stiffness=RESIDUAL,
+                tensor=laid.tensor,
+                tolerance=1e-4,
+                max_sweeps=12,
+            )
+        )
+    assert states[0].damage.sum() > specimen.notch.sum() + 20
+    assert_allclose(states[1].damage, turn_array(states[0].damage, dihedral), atol=5e-3)
+    assert_allclose(states[1].elastic_energy, states[0].elastic_energy, rtol=1e-3)
 
 
 @pytest.mark.parametrize("dihedral", range(1, 8))
 def test_first_displacement_and_drive_turn_with_a_plane_strain_specimen(dihedral):
-    """Where a crack runs in bursts rounding decides, so not the end but the solution is compared."""
+    """Again of the solver alone, in single precision."""
     params = FractureParams(grid=64, plane_strain_share=1.0, grain_share=1.0)
     specimen = specimen_of(params, 4)
     drives = []
@@ -287,7 +321,7 @@ def test_trajectory_grows_and_stays_in_its_square(mode, from_edge):
         assert (np.diff(damage, axis=0) >= -1e-6).all()
         assert (np.diff(trajectory.severity) >= 0).all()
         assert (np.diff(trajectory.area) >= 0).all()
-        assert 0 < trajectory.area[0] <= trajectory.area[-1] < 2
+        assert 0 < trajectory.area[0] <= trajectory.area[-1] < 1
         assert trajectory.severity[-1] == 1.0
         assert trajectory.crack.opening.max() == 1.0
         assert ((trajectory.crack.segments >= 0) & (trajectory.crack.segments <= 1)).all()
@@ -342,15 +376,20 @@ def test_a_crack_in_even_material_is_straight(mode):
 
 def test_cracks_follow_the_grain():
     """A strong grain slanted to the load turns the crack towards itself."""
-    turns = []
+    params = FractureParams(
+        toughness_sigma=(0.0, 0.0),
+        several_share=0.0,
+        overload=(0.0, 0.0),
+        pace=(0.02, 0.02),
+        plane_strain_share=0.0,
+        grain_share=0.0,
+    )
+    specimen = draw(params, np.random.default_rng(2), from_edge=True)
+    tips = []
     for angle in (0.6, -0.6):
-        params = FractureParams(edge_share=1.0, several_share=0.0, toughness_sigma=(0.0, 0.0), plane_strain_share=0.0)
-        specimen = draw(params, np.random.default_rng(2), from_edge=True)
-        slanted = replace(specimen, tensor=structural_tensor(4.0, angle))
-        segments = grow(params, slanted).crack.segments
-        turns.append(segments[-1, 2] - segments[0, 0])
-    assert turns[0] > 0.1
-    assert turns[1] < -0.1
+        segments = grow(params, replace(specimen, tensor=structural_tensor(4.0, angle))).crack.segments
+        tips.append(segments[np.argmax(segments[:, 3]), 2])
+    assert tips[0] - tips[1] > 0.12
 
 
 def test_edge_flag_is_the_first_draw_and_sets_where_the_crack_starts():

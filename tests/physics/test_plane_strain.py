@@ -58,7 +58,7 @@ def test_stored_energy_of_an_even_strain_is_the_closed_form():
     assert_allclose(body.elastic_energy(), density * (cells + 1) ** 2, rtol=1e-12)
 
 
-@pytest.mark.parametrize("poisson", [0.0, 0.2, 0.4])
+@pytest.mark.parametrize("poisson", [0.0, 0.2, 0.3])
 @pytest.mark.parametrize(("cells", "half_rows"), [(128, 8), (256, 16)])
 def test_energy_release_of_the_mode_one_strip(poisson, cells, half_rows):
     """A long strip drawn apart by +-U releases (lambda + 2 mu) U^2 / H per length of crack."""

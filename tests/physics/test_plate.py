@@ -83,6 +83,33 @@ def test_membrane_pressure_is_second_order_on_a_manufactured_solution():
     assert ((orders(errors) > 1.9) & (orders(errors) < 2.1)).all(), errors
 
 
+def test_stretch_of_a_deflection_is_second_order_on_a_manufactured_solution():
+    errors = []
+    for cells in (32, 64, 128):
+        y, x = centre(cells)
+        w = np.sin(np.pi * x) * np.sin(2 * np.pi * y)
+        twist = 2 * np.pi**2 * np.cos(np.pi * x) * np.cos(2 * np.pi * y)
+        got, mean = Plate(cells, thickness=0.01).stretch(w)
+        errors.append(float(np.abs(got - (4 * np.pi**4 * w * w - twist**2)).max()))
+    assert ((orders(errors) > 1.9) & (orders(errors) < 2.1)).all(), errors
+    assert_allclose(mean, (np.pi**2 / 8, np.pi**2 / 2), rtol=0.02)
+
+
+def test_plastic_curvature_of_a_sheet_bends_it_to_that_shape():
+    # kp = grad grad w of a shape that meets the supports costs no moment at all: the sheet takes that very shape
+    errors = []
+    for cells in (32, 64, 128):
+        y, x = centre(cells)
+        shape = np.sin(np.pi * x) * np.sin(2 * np.pi * y)
+        plate = Plate(cells, thickness=0.01)
+        state = plate.rest()
+        state.plastic[0], state.plastic[1] = -(np.pi**2) * shape, -4 * np.pi**2 * shape
+        state.plastic[2] = 2 * np.pi**2 * np.cos(np.pi * x) * np.cos(2 * np.pi * y)
+        plate.relax(state, load=np.zeros((cells, cells)), membrane=False, momentum=0.0, iterations=3)
+        errors.append(float(np.abs(state.deflection - shape).max()))
+    assert ((orders(errors) > 1.9) & (orders(errors) < 2.1)).all(), errors
+
+
 @pytest.mark.parametrize("left", ["supported", "free"])
 def test_bending_force_undoes_the_solver(rng, left):
     plate = Plate(48, thickness=0.01, foundation=50.0, left=left)
@@ -122,6 +149,17 @@ def test_band_factors_agree_with_a_dense_solver(rng):
         product = np.zeros((3, 9))
         kernels.multiply_bands(diagonal, first, second, got, product)
         assert_allclose(product, right, rtol=1e-12)
+
+
+def test_largest_values_are_those_of_numpy(rng):
+    # these kernels let the compiler assume that there is no NaN: not one bit may change
+    w = rng.standard_normal((37, 37))
+    assert kernels.largest_size(w) == np.abs(w).max()
+    padded, rows, out = np.zeros((39, 39)), np.zeros((5, 39)), np.zeros((37, 37))
+    kernels.pad(w, -1.0, 0, padded)
+    got = kernels.gaussian_curvature(padded, 0.5, rows, out)
+    slope_x, slope_y = padded[1:-1, 2:] - padded[1:-1, :-2], padded[2:, 1:-1] - padded[:-2, 1:-1]
+    assert_allclose(got, (slope_x**2 + slope_y**2).max(), rtol=1e-14)
 
 
 # ---- yield

@@ -112,7 +112,7 @@ def test_square_has_dimension_two_and_solidity_one() -> None:
 
 
 def test_koch_curve_has_its_dimension() -> None:
-    assert_allclose(describe(koch(5)).dimension, np.log(4) / np.log(3), atol=0.07)
+    assert_allclose(describe(koch(5)).dimension, np.log(4) / np.log(3), atol=0.1)  # four sizes of box
 
 
 def test_disc_is_round_and_convex() -> None:
