@@ -6,12 +6,14 @@ BIN := $(VENV)/bin
 DEMO := demo
 # One process a core; above 8 the demo spends more time starting workers than working.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 8 ? n : 8)))
+# Where the magnetic-tile set lies, for `make realism`.
+DATA ?= ../shared/data/mtd
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-dev demo test check bench clean
+.PHONY: help install install-dev demo test check bench verification realism clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +43,12 @@ check: $(VENV)/.installed-dev ## Lint, format, types, layers and dependencies
 
 bench: $(VENV)/.installed-dev ## Measure speed: the suite under benchmarks/
 	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only
+
+verification: $(VENV)/.installed-dev ## Compare the solvers with known answers and write docs/verification.md
+	$(BIN)/python -m benchmarks.verification
+
+realism: $(VENV)/.installed-dev ## Compare our masks with real ones (DATA=folder of mtd) and write docs/realism.md
+	$(BIN)/python -m benchmarks.realism --data $(DATA)
 
 clean: ## Remove .venv, the demo and every cache
 	rm -rf $(VENV) $(DEMO) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -119,7 +119,7 @@ class Sizes:
     masks: int = 320
     tries: int = 80
     draws: int = 300
-    resamples: int = 200
+    resamples: int = 120
     splits: int = 40
 
 
@@ -411,8 +411,9 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=_ROOT / "docs", help="where realism.md and pictures/ are written")
     parser.add_argument("--masks", type=int, default=Sizes.masks, help="masks of each generator")
     parser.add_argument("--tries", type=int, default=Sizes.tries, help="masks of each try of a fit")
+    parser.add_argument("--draws", type=int, default=Sizes.draws, help="draws that a mean distance is taken over")
     options = parser.parse_args()
-    sizes = Sizes(masks=options.masks, tries=options.tries)
+    sizes = Sizes(masks=options.masks, tries=options.tries, draws=options.draws)
     corpora = {name: Path(path) for name, _, path in (text.partition("=") for text in options.corpus)}
     kinds = [KINDS[name] for name in options.kind or KINDS]
     sections = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 from PIL import Image, ImageDraw
 
@@ -18,6 +19,11 @@ from pipeline.descriptors import NAMES
 
 TARGET = Target(area=(0.002, 0.01), length=(0.1, 0.4), width=(0.01, 0.03))
 SMALL = Sizes(masks=12, tries=6, draws=12, resamples=10, splits=4)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20)
 
 
 def tile_masks(folder: Path, rng: np.random.Generator, tiles: int) -> Path:

@@ -253,7 +253,11 @@ _PLAIN_WORDS = {
 
 def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
     """First problem of a validation error, as one line."""
-    first = error.errors()[0]
+    errors = error.errors()
+    first = errors[0]
+    if first["type"] == "missing":  # more often a slip in its name than forgotten
+        beside = [e for e in errors if e["type"] == "extra_forbidden" and e["loc"][:-1] == first["loc"][:-1]]
+        first = beside[0] if beside else first
     loc = first["loc"]
     where = ".".join(str(part) for part in loc)
     if first["type"] == "extra_forbidden":

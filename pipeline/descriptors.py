@@ -130,7 +130,7 @@ def describe(mask: ArrayLike) -> Descriptors:
     labels, _ = ndimage.label(fine, structure=_EIGHT)
     sizes = np.bincount(labels.ravel())[1:]
     kept = [k + 1 for k in np.flatnonzero(sizes >= _CRUMB_SHARE * sizes.max())]
-    pieces = [_crop(labels == k) for k in kept]
+    pieces = [_without_pinholes(_crop(labels == k)) for k in kept]
     threads = [_Thread.of(piece) for piece in pieces]
     areas = np.array([float(piece.sum()) for piece in pieces])
     length = sum(thread.length for thread in threads)
@@ -228,6 +228,15 @@ def _enlarge(mask: Mask, zoom: float) -> Mask:
     shape = [round(n * zoom) for n in padded.shape]
     exact = np.array(shape) / np.array(padded.shape)
     return np.asarray(ndimage.zoom(padded, exact, order=1, grid_mode=True, mode="grid-constant") > 0.5)
+
+
+def _without_pinholes(piece: Mask) -> Mask:
+    """The piece with its small holes filled, each of which would be a ring of the skeleton."""
+    holes, number = ndimage.label(np.pad(~piece, 1, constant_values=True))
+    sizes = np.bincount(holes.ravel(), minlength=number + 1)
+    small = sizes < _CRUMB_SHARE * piece.sum()
+    small[[0, holes[0, 0]]] = False  # the piece itself, and what surrounds it
+    return np.asarray(piece | small[holes][1:-1, 1:-1])
 
 
 def _variation(widths: Floats) -> float:

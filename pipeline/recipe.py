@@ -100,6 +100,15 @@ class Recipe(Section):
             raise ValueError("every mechanism has weight 0: nothing to make")
         return self
 
+    @model_validator(mode="after")
+    def _shares_at_most_one(self) -> Self:
+        for name, params in self.mechanisms.named().items():
+            for quantity, asked in (("severity", params.severity), ("area", params.area)):
+                if asked.high > 1:
+                    where = f"mechanisms.{name}.{quantity}.high"
+                    raise ValueError(f"{where}: Input should be less than or equal to 1, got {asked.high}")
+        return self
+
     def mechanism_weights(self) -> dict[str, float]:
         """Mechanisms that take part, with their weights, in the order of the registry."""
         return {name: params.weight for name, params in self.mechanisms.named().items() if params.weight > 0}
@@ -160,16 +169,19 @@ def only_mechanisms(recipe: Recipe, names: Iterable[str]) -> Recipe:
     Raises
     ------
     ConfigError
-        There is no such mechanism.
+        There is no such mechanism, or the recipe gives weight 0 to all of them.
     """
     had = recipe.mechanisms.named()
     wanted = list(dict.fromkeys(names))
     for name in wanted:
         if name not in MECHANISMS:
             raise ConfigError(f"--mechanism {name}: there is none of this name; there are {', '.join(MECHANISMS)}")
-    return recipe.model_copy(
+    made = recipe.model_copy(
         update={"mechanisms": _section({name: had.get(name) or MECHANISMS[name].params() for name in wanted})}
     )
+    if not made.mechanism_weights():
+        raise ConfigError(f"--mechanism {wanted[0]}: the recipe gives it weight 0; give it another weight there")
+    return made
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -17,7 +17,7 @@ from benchmarks.peers.target import Masks, Peer, Target, log_uniform
 
 __all__ = ["PERLIN", "PERLIN_SINGLE", "SCARS", "draw_perlin", "draw_scars", "perlin_noise"]
 
-_TRIES = 60
+_TRIES = 10
 
 
 def perlin_noise(rng: np.random.Generator, side: int, cells: tuple[int, int]) -> NDArray[np.float64]:

@@ -19,11 +19,11 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from manifests import Corpus, layout
-from pipeline.recipe import Recipe
 from manifests.corpus import CorpusInfo, read_array
 from manifests.errors import CorpusError
 from manifests.records import SampleRecord, SampleStatus, SourceRecord, SourceStatus
 from pipeline.finalise import finalise
+from pipeline.recipe import Recipe
 from pipeline.store import ArraySpec, create_array, open_output, write_shard
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -46,9 +46,10 @@ def sample_record(key: str, index: int, row: int, per_shard: int) -> SampleRecor
     return SampleRecord(
         id=f"{index:016x}", index=index, dataset=dataset, category=category, shard=row // per_shard, row=row,
         source=row % SOURCES, source_sha256=SHA256, mechanism="fracture", trajectory=row, snapshot=0, group=row % 2,
-        dihedral=0, angle_deg=0.0, extent=0.5, center_y=0.5, center_x=0.5, width=0.01, seed_path=f"0/4/{index}",
+        dihedral=0, angle_deg=0.0, from_edge=False, anchor_y=0.5, anchor_x=0.5, asked_area=0.01, asked_severity=row / 10,
+        extent=0.5, center_y=0.5, center_x=0.5, width=0.01, seed_path=f"0/4/{index}",
         status=SampleStatus.INVISIBLE if index == 1 else SampleStatus.OK, attempts=1, area_px=3, area_fraction=0.01,
-        severity=row / 10, length_px=9.0, contrast=20.0, residual=1e-4, iterations=7, bbox_y0=0, bbox_x0=0, bbox_y1=2,
+        severity=row / 10, length_px=9.0, relief_px=0.0, contrast=20.0, residual=1e-4, iterations=7, bbox_y0=0, bbox_x0=0, bbox_y1=2,
         bbox_x1=3, image_sha256=SHA256, mask_sha256=SHA256,
     )  # fmt: skip
 
@@ -74,7 +75,7 @@ def write_array(
 
 
 def write_corpus(out: Path, rng: np.random.Generator, *, size: int = 16) -> Stored:
-    recipe = Recipe()
+    recipe = Recipe.model_validate({"mechanisms": {"fracture": {}, "pitting": {}}})
     open_output(out, recipe)
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
     records: list[SampleRecord] = []
@@ -86,6 +87,7 @@ def write_corpus(out: Path, rng: np.random.Generator, *, size: int = 16) -> Stor
             "mask": write_array(out, key, "mask", np.where(image[..., 0] > 200, 255, 0).astype(np.uint8), per_shard),
             "opening": write_array(out, key, "opening", opening, per_shard, "px"),
             "damage": write_array(out, key, "damage", damage, per_shard, "1"),
+            "depth": write_array(out, key, "depth", np.zeros_like(damage), per_shard, "px"),
             "source": write_array(out, key, "source", image[:SOURCES] // 2, SOURCES),
             "foreground": write_array(out, key, "foreground", (image[:SOURCES, ..., 0] > 50).astype(np.uint8), SOURCES),
         }
@@ -220,6 +222,10 @@ def test_filter_by_value_and_by_membership(stored: Stored) -> None:
     assert len(corpus) == 8, "a filter is a view and leaves the corpus as it was"
 
 
+def test_sample_has_the_fields_of_its_own_mechanism_and_no_others(stored: Stored) -> None:
+    assert {tuple(sample.fields) for sample in Corpus(stored.path)} == {("opening", "damage")}
+
+
 def test_filter_by_an_unknown_column_names_those_there_are(stored: Stored) -> None:
     with pytest.raises(KeyError, match=r"no column 'kind'.*mechanism"):
         Corpus(stored.path).where(kind="fracture")
@@ -229,6 +235,9 @@ def test_info_is_what_corpus_json_says(stored: Stored) -> None:
     info = Corpus(stored.path).info
     assert info.counts.by_category == {"alpha/brick": {"ok": 4, "invisible": 1}, "beta/tile": {"ok": 4}}
     assert info.counts.by_mechanism == {"fracture": 9}
+    assert info.mechanisms["fracture"].fields == ["opening", "damage"]
+    assert set(info.mechanisms) == {"fracture", "pitting"}
+    assert [row.samples for row in info.distributions if row.mechanism == "fracture"] == [8, 8, 8]
     assert [(entry.category, entry.licence, entry.sources) for entry in info.licences] == [
         ("brick", "CC0", 2),
         ("tile", "CC0", 2),

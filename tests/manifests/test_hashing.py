@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests import __version__
-from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
+from manifests.hashing import canonical_json, code_version, package_digest, sha256_bytes, sha256_file
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # FIPS 180-4 test vectors, as published by NIST.
@@ -105,3 +105,36 @@ def test_code_version_changes_when_a_module_is_renamed(tmp_path: Path) -> None:
     before = digest_of_copy(folder)
     (folder / "physics" / "one.py").rename(folder / "physics" / "two.py")
     assert digest_of_copy(folder) != before
+
+
+def digests_of_copy(folder: Path, *packages: str) -> str:
+    """What `package_digest` says in a process of its own that imports the copy in ``folder``."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(folder)!r})\n"
+        "from manifests.hashing import package_digest\n"
+        f"print(package_digest(*{packages!r}))\n"
+    )
+    command = [sys.executable, "-P", "-c", program]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_digest_of_a_package_changes_with_its_files_and_with_no_others(tmp_path: Path) -> None:
+    folder = copy_of_the_code(tmp_path)
+    physics, refine = digests_of_copy(folder, "physics"), digests_of_copy(folder, "refine")
+    assert re.fullmatch("[0-9a-f]{64}", physics)
+    assert physics == package_digest("physics"), "wherever the code lies"
+    with (folder / "physics" / "registry.py").open("a", encoding="utf-8") as stream:
+        stream.write("\n")
+    edited = digests_of_copy(folder, "physics")
+    (folder / "physics" / "one.py").write_text("", encoding="utf-8")
+    added = digests_of_copy(folder, "physics")
+    (folder / "physics" / "one.py").rename(folder / "physics" / "two.py")
+    renamed = digests_of_copy(folder, "physics")
+    (folder / "physics" / "notes.txt").write_text("no module", encoding="utf-8")
+    assert len({physics, edited, added, renamed}) == 4
+    assert digests_of_copy(folder, "physics") == renamed
+    assert digests_of_copy(folder, "refine") == refine
+
+
+def test_digest_of_several_packages_is_none_of_theirs() -> None:
+    assert len({package_digest("physics"), package_digest("refine"), package_digest("physics", "refine")}) == 3

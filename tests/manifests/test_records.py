@@ -27,6 +27,7 @@ from manifests.records import (
 ROW_TYPES = [SourceRecord, BankRecord, PlanRow, SampleRecord]
 VALUES: dict[type, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**63), 2**63 - 1),
+    bool: st.booleans(),
     float: st.floats(allow_nan=False, allow_infinity=False),
     str: st.text(max_size=12),
     SourceStatus: st.sampled_from(SourceStatus),
@@ -39,6 +40,8 @@ def a_value(annotation: Any) -> st.SearchStrategy[Any]:
         return VALUES[annotation]
     if get_origin(annotation) is tuple:
         return st.lists(VALUES[get_args(annotation)[0]], max_size=3).map(tuple)
+    if get_origin(annotation) is dict:
+        return st.dictionaries(*map(a_value, get_args(annotation)), max_size=3)
     return st.sampled_from(get_args(annotation))  # a Literal
 
 
@@ -90,8 +93,8 @@ def test_cut_commit_is_refused(record: CommitRecord[SampleRecord], data: st.Data
 
 def test_commit_of_another_stage_is_refused() -> None:
     row = BankRecord(
-        trajectory=0, mechanism="fracture", group=0, snapshots=1, seed_path="0/3/0", length_cells=(1.0,),
-        branch_points=0, load=(1.0,),
+        trajectory=0, mechanism="fracture", group=0, from_edge=False, seed_path="0/3/0", severity=(1.0,), area=(0.1,),
+        facts={"load_griffith": (1.0,)},
     )  # fmt: skip
     record = CommitRecord[BankRecord](
         stage="bank",
@@ -131,8 +134,8 @@ def test_unknown_key_is_refused() -> None:
 def test_number_that_json_cannot_hold_is_refused(value: float) -> None:
     with pytest.raises(ValidationError, match="finite"):
         BankRecord(
-            trajectory=0, mechanism="fracture", group=0, snapshots=1, seed_path="", length_cells=(value,),
-            branch_points=0, load=(1.0,),
+            trajectory=0, mechanism="fracture", group=0, from_edge=True, seed_path="", severity=(1.0,), area=(1.0,),
+            facts={"load_griffith": (value,)},
         )  # fmt: skip
 
 

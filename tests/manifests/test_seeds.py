@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from manifests.seeds import Stage, seed_path, stream
+from manifests.seeds import Stage, name_key, seed_path, stream
+from physics.registry import MECHANISMS
 
 PLACES = st.tuples(
     st.integers(0, 2**63 - 1),
@@ -90,3 +93,19 @@ def test_global_generator_is_left_alone() -> None:
 def test_seed_path_spells_out_the_place() -> None:
     assert seed_path(7, Stage.SAMPLE, 12, 0) == "7/SAMPLE/12/0"
     assert seed_path(0, Stage.PLAN) == "0/PLAN"
+
+
+def test_key_of_a_name_never_changes() -> None:
+    """CRC-32 check value as published by Ross Williams, and the names that corpora already hold."""
+    assert name_key("123456789") == 0xCBF43926
+    assert (name_key("fracture"), name_key("pitting")) == (zlib.crc32(b"fracture"), zlib.crc32(b"pitting"))
+
+
+@given(st.text())
+def test_key_of_a_name_is_a_place_in_a_stream(name: str) -> None:
+    assert 0 <= name_key(name) < 2**32
+    stream(0, Stage.BANK, name_key(name), 0)
+
+
+def test_mechanisms_have_keys_of_their_own() -> None:
+    assert len({name_key(name) for name in MECHANISMS}) == len(MECHANISMS)

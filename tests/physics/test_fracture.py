@@ -271,6 +271,20 @@ def test_first_displacement_and_drive_turn_with_a_plane_strain_specimen(dihedral
     assert_allclose(drives[1], turn_array(drives[0], dihedral), atol=1e-3 * drives[0].max())
 
 
+@pytest.mark.parametrize("dihedral", range(1, 8))
+def test_flaws_and_crack_turn_with_the_fields(dihedral):
+    params = FractureParams(grid=32, snapshots=6, several_share=1.0)
+    specimen = specimen_of(params, 3)
+    turned = turn(specimen, dihedral)
+    finer = refine(params, specimen)[1].notch, refine(params, turned)[1].notch
+    gap = ndimage.distance_transform_edt(turn_array(finer[0], dihedral) < 1)
+    assert gap[finer[1] == 1].max() <= 1.5  # rounding to the grid
+    trajectory = grow(params, turned)
+    ends = trajectory.crack.segments.reshape(-1, 2) * 32
+    near = np.minimum(ends.astype(int), 31)
+    assert np.median(ndimage.maximum_filter(trajectory.fields["damage"][-1], 3)[near[:, 0], near[:, 1]]) > 0.6
+
+
 def test_turning_four_times_and_mirroring_twice_change_nothing():
     specimen = specimen_of(FractureParams(grid=32, grain_share=1.0), 3)
     quarter = specimen

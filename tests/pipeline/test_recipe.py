@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -14,14 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from manifests.config import SourceSpec, expand_path, parse_source
-from pipeline.recipe import Recipe, config_sha256, load_recipe
+from manifests.config import SourceSpec
+from manifests.distributions import Distribution
 from manifests.errors import ConfigError
+from physics.mechanism import MechanismParams
+from physics.registry import MECHANISMS
+from pipeline.recipe import Recipe, config_sha256, load_recipe, only_mechanisms
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
-# One valid value other than the default for every setting of the tree.
+# One valid value other than the default for every setting that no mechanism owns.
 CHANGES: dict[str, object] = {
     "name": "other",
     "seed": 1,
@@ -34,25 +39,18 @@ CHANGES: dict[str, object] = {
     "foreground.mode": "texture",
     "foreground.overrides": {"tile": "texture"},
     "foreground.margin_px": 3,
-    "fracture.weight": 2.0,
-    "fracture.grid": 64,
-    "fracture.length_ratio": 2.5,
-    "fracture.residual_stiffness": 1e-3,
-    "fracture.toughness_sigma": [0.1, 0.2],
-    "fracture.correlation_cells": [2.0, 3.0],
-    "fracture.notch_fraction": [0.1, 0.2],
-    "fracture.edge_share": 0.25,
-    "fracture.snapshots": 12,
     "bank.trajectories": 50,
     "bank.groups": 5,
     "placement.extent": [0.5, 1.0],
-    "placement.width": [0.01, 0.02],
-    "placement.growth": [0.5, 1.0],
     "render.depth_to_width": [2.0, 3.0],
     "render.lip_height": [0.1, 0.2],
     "render.roughness": [0.2, 0.3],
     "render.debris": [0.1, 0.2],
     "render.glint": [0.1, 0.2],
+    "render.gloss": [0.2, 0.3],
+    "render.gloss_exponent": [10.0, 20.0],
+    "render.pit_floor": [0.5, 0.6],
+    "render.products": ["white"],
     "npcf.support_px": 8,
     "npcf.screening_px": 7.0,
     "npcf.crack_conductivity": 0.1,
@@ -76,6 +74,43 @@ SOURCE_CHANGES: dict[str, object] = {
 }
 
 
+PARAMETERS = [(name, field) for name, known in MECHANISMS.items() for field in known.params.model_fields]
+named = pytest.mark.parametrize("name", MECHANISMS)
+each_parameter = pytest.mark.parametrize(("name", "field"), PARAMETERS, ids=[".".join(pair) for pair in PARAMETERS])
+
+
+def neighbours(value: object, annotation: object) -> Iterator[object]:
+    """Values of the same kind that differ a little, as a recipe would have them."""
+    if isinstance(value, Distribution):
+        plain = value.model_dump()
+        yield plain | {"high": 0.5 * (value.low + value.high)}
+        yield plain | {"low": 0.5 * value.low}
+    elif isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int):
+        yield from (value + 1, value - 1, 2 * value, value // 2)
+    elif isinstance(value, float):
+        yield from (1.01 * value, 0.99 * value, value + 0.01)
+    elif isinstance(value, tuple):
+        yield [value[0], 0.5 * (value[0] + value[-1])] if isinstance(value[0], float) else [*value[1:]]
+        yield [0.99 * value[0], *value[1:]] if isinstance(value[0], float) else [*value, *value]
+    else:
+        yield from (choice for choice in get_args(annotation) if choice != value)
+
+
+def changed(name: str, field: str) -> dict[str, object]:
+    """A recipe of that mechanism alone with this parameter, and no other, off its default."""
+    model: type[MechanismParams] = MECHANISMS[name].params
+    default = getattr(model(), field)
+    for value in neighbours(default, model.model_fields[field].annotation):
+        try:
+            if getattr(model.model_validate({field: value}), field) != default:
+                return {"mechanisms": {name: {field: value}}}
+        except ValidationError:
+            continue
+    pytest.fail(f"no other value of {name}.{field} is known here")
+
+
 def nested(dotted: str, value: object) -> dict[str, object]:
     """``a.b`` and 1 as ``{"a": {"b": 1}}``."""
     for key in reversed(dotted.split(".")):
@@ -85,11 +120,11 @@ def nested(dotted: str, value: object) -> dict[str, object]:
 
 
 def settings(model: dict[str, object], prefix: str = "") -> set[str]:
-    """Dotted names of a recipe's settings; ``overrides`` is one setting, whatever categories it names."""
+    """Dotted names of a recipe's settings; ``overrides`` is one setting, and of a mechanism only the name counts."""
     names: set[str] = set()
     for key, value in model.items():
         dotted = prefix + key
-        if isinstance(value, dict) and dotted != "foreground.overrides":
+        if isinstance(value, dict) and dotted != "foreground.overrides" and prefix != "mechanisms.":
             names |= settings(value, f"{dotted}.")
         else:
             names.add(dotted)
@@ -150,6 +185,7 @@ def test_demo_recipe_shows_every_setting_with_its_default() -> None:
     defaults = Recipe().model_dump(mode="json")
     shown = yaml.safe_load(text)
     assert settings(shown) == settings(defaults)
+    assert shown["mechanisms"] == {name: {} for name in MECHANISMS}, "their names, in the order of the registry"
     own = {"name", "count", "seed"}
     resolved = Recipe.model_validate(shown).model_dump(mode="json")
     assert {k: v for k, v in resolved.items() if k not in own} == {k: v for k, v in defaults.items() if k not in own}
@@ -180,9 +216,11 @@ def test_reference_corpus_names_the_categories_of_the_official_visa_split(real_p
     [
         ("cuont: 5", "cuont", "count"),
         ("foreground: {moed: auto}", "foreground.moed", "mode"),
-        ("fracture: {wieght: 1}", "fracture.wieght", "weight"),
+        ("mechanisms: {fractur: {}}", "mechanisms.fractur", "fracture"),
+        ("mechanisms: {fracture: {wieght: 1}}", "mechanisms.fracture.wieght", "weight"),
+        ("mechanisms: {pitting: {area: {low: 0.1, hihg: 0.2}}}", "mechanisms.pitting.area.hihg", "high"),
         ("bank: {group: 5}", "bank.group", "groups"),
-        ("placement: {widht: [0.1, 0.2]}", "placement.widht", "width"),
+        ("placement: {exent: [0.1, 0.2]}", "placement.exent", "extent"),
         ("render: {ruoghness: [0.1, 0.2]}", "render.ruoghness", "roughness"),
         ("npcf: {suport_px: 5}", "npcf.suport_px", "support_px"),
         ("label: {min_aera: 0.1}", "label.min_aera", "min_area"),
@@ -229,8 +267,14 @@ def test_merge_key_of_yaml_still_works(tmp_path: Path) -> None:
         ("bank: {groups: 1}", "bank.groups", "2", "1"),
         ("store: {shard_images: 0}", "store.shard_images", ">= 1", "0"),
         ("store: {zstd_level: 20}", "store.zstd_level", "19", "20"),
-        ("placement: {width: [-0.1, 0.1]}", "placement.width.0", "0", "-0.1"),
-        ("placement: {growth: [0.5, 1.5]}", "placement.growth.1", "1", "1.5"),
+        ("placement: {extent: [-0.1, 0.1]}", "placement.extent.0", "0", "-0.1"),
+        ("render: {pit_floor: [0.5, 1.5]}", "render.pit_floor.1", "1", "1.5"),
+        ("mechanisms: {fracture: {edge_share: 1.5}}", "mechanisms.fracture.edge_share", "1", "1.5"),
+        ("mechanisms: {pitting: {grid: 16}}", "mechanisms.pitting.grid", "32", "16"),
+        ("mechanisms: {pitting: {weight: -1}}", "mechanisms.pitting.weight", "0", "-1"),
+        ("mechanisms: {pitting: {area: {low: 0, high: 0.1}}}", "mechanisms.pitting.area.low", "0", "0"),
+        ("mechanisms: {pitting: {area: {low: 0.1, high: 3}}}", "mechanisms.pitting.area.high", "1", "3.0"),
+        ("mechanisms: {fracture: {severity: {low: 2, high: 3}}}", "mechanisms.fracture.severity.high", "1", "3.0"),
         ("render: {lip_height: [-1, 0]}", "render.lip_height.0", "0", "-1"),
         ("npcf: {tolerance: 0}", "npcf.tolerance", "0", "0"),
     ],
@@ -255,9 +299,17 @@ def test_value_out_of_bounds_is_refused_with_key_bound_and_value(
         ("foreground: auto", "foreground: expected a mapping of settings, got 'auto'"),
         ("sources: {kind: builtin}", "sources: expected a list"),
         ("sources: []", "sources: "),
-        ("placement: {width: 0.1}", "placement.width: expected a list, got 0.1"),
-        ("fracture: {weight: .nan}", "fracture.weight: Input should be a finite number"),
-        ("fracture: {weight: .inf}", "fracture.weight: Input should be a finite number"),
+        ("placement: {extent: 0.1}", "placement.extent: expected a list, got 0.1"),
+        ("mechanisms: fracture", "mechanisms: expected a mapping of settings, got 'fracture'"),
+        ("mechanisms: [fracture]", "mechanisms: expected a mapping of settings, got ['fracture']"),
+        ("mechanisms: {fracture: 1}", "mechanisms.fracture: expected a mapping of settings, got 1"),
+        ("mechanisms: {fracture: {area: 0.1}}", "mechanisms.fracture.area: expected a mapping of settings, got 0.1"),
+        (
+            "mechanisms: {fracture: {area: {kind: normal, low: 0.1, high: 0.2}}}",
+            "mechanisms.fracture.area.kind: Input should be 'uniform' or 'loguniform', got 'normal'",
+        ),
+        ("mechanisms: {fracture: {weight: .nan}}", "mechanisms.fracture.weight: Input should be a finite number"),
+        ("mechanisms: {fracture: {weight: .inf}}", "mechanisms.fracture.weight: Input should be a finite number"),
         ("bank: {trajectories: lots}", "bank.trajectories: expected a whole number >= 1, or auto, got 'lots'"),
         ("bank: {trajectories: true}", "bank.trajectories: expected a whole number >= 1, or auto, got True"),
         ("fit: squash", "fit: Input should be 'crop', 'pad' or 'stretch', got 'squash'"),
@@ -272,7 +324,7 @@ def test_value_of_the_wrong_kind_is_refused_by_its_key(tmp_path: Path, text: str
 
 
 @pytest.mark.parametrize(
-    "dotted", [d for d, v in CHANGES.items() if isinstance(v, list) and d != "sources"], ids=lambda d: d
+    "dotted", [d for d, v in CHANGES.items() if isinstance(v, list) and isinstance(v[0], float)], ids=lambda d: d
 )
 def test_range_with_its_ends_exchanged_is_refused(tmp_path: Path, dotted: str) -> None:
     ends = CHANGES[dotted]
@@ -282,8 +334,8 @@ def test_range_with_its_ends_exchanged_is_refused(tmp_path: Path, dotted: str) -
 
 
 def test_range_of_one_point_is_accepted(tmp_path: Path) -> None:
-    recipe = load_recipe(write(tmp_path, "placement: {width: [0.01, 0.01]}"), overrides={})
-    assert recipe.placement.width == (0.01, 0.01)
+    recipe = load_recipe(write(tmp_path, "placement: {extent: [0.5, 0.5]}"), overrides={})
+    assert recipe.placement.extent == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +343,9 @@ def test_range_of_one_point_is_accepted(tmp_path: Path) -> None:
     [
         ("label: {min_area: 0.3}", "min_area must be below max_area, got 0.3 and 0.25"),
         ("bank: {trajectories: 9}", "trajectories must be at least groups (10), got 9"),
-        ("fracture: {weight: 0}", "every mechanism has weight 0"),
+        ("mechanisms: {fracture: {weight: 0}, pitting: {weight: 0}}", "every mechanism has weight 0"),
+        ("mechanisms: {}", "every mechanism has weight 0"),
+        ("mechanisms: {pitting: {area: {low: 0.2, high: 0.1}}}", "low must not be above high, got 0.2 and 0.1"),
         ("sources: [{kind: visa}]", "kind visa needs a path"),
         ("sources: [{kind: builtin, path: /x}]", "kind builtin takes no path"),
         ("sources: [{kind: folder, path: ''}]", "sources.0.path"),
@@ -366,7 +420,11 @@ def test_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         recipe.seed = 3  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
-        recipe.fracture.grid = 64  # type: ignore[misc]
+        recipe.mechanisms.fracture = None  # type: ignore[attr-defined]
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.params("fracture").grid = 64  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.params("fracture").area.low = 0.5  # type: ignore[misc]
 
 
 @given(recipe_trees())
@@ -381,14 +439,26 @@ def test_recipe_survives_json_and_yaml(trees: tuple[dict[str, object], dict[str,
 
 
 def test_a_change_is_listed_here_for_every_setting() -> None:
-    assert set(CHANGES) == settings(Recipe().model_dump(mode="json"))
+    of_mechanisms = {f"mechanisms.{name}" for name in MECHANISMS}
+    assert set(CHANGES) | of_mechanisms == settings(Recipe().model_dump(mode="json"))
     assert set(SOURCE_CHANGES) == set(SourceSpec.model_fields)
 
 
 @pytest.mark.parametrize("dotted", CHANGES)
 def test_hash_changes_with_every_setting(dotted: str) -> None:
-    changed = Recipe.model_validate(nested(dotted, CHANGES[dotted]))
-    assert config_sha256(changed) != config_sha256(Recipe())
+    other = Recipe.model_validate(nested(dotted, CHANGES[dotted]))
+    assert config_sha256(other) != config_sha256(Recipe())
+
+
+@each_parameter
+def test_hash_changes_with_every_parameter_of_every_mechanism(name: str, field: str) -> None:
+    plain = Recipe.model_validate({"mechanisms": {name: {}}})
+    assert config_sha256(Recipe.model_validate(changed(name, field))) != config_sha256(plain)
+
+
+def test_hash_changes_with_the_mechanisms_that_take_part() -> None:
+    parts = [{}, *({"mechanisms": {name: {}}} for name in MECHANISMS)]
+    assert len({config_sha256(Recipe.model_validate(part)) for part in parts}) == 1 + len(MECHANISMS)
 
 
 @pytest.mark.parametrize("key", SOURCE_CHANGES)
@@ -421,13 +491,15 @@ def test_hash_is_blind_to_key_order_and_yaml_layout(
 def test_hash_is_blind_to_defaults_written_out_and_to_whole_numbers_as_floats() -> None:
     plain = config_sha256(Recipe())
     assert config_sha256(Recipe.model_validate({"foreground": {"mode": "auto"}})) == plain
-    assert config_sha256(Recipe.model_validate({"fracture": {"weight": 1}, "npcf": {"screening_px": 6}})) == plain
+    every: dict[str, object] = {name: {"weight": 1} for name in reversed(MECHANISMS)}
+    assert config_sha256(Recipe.model_validate({"mechanisms": every})) == plain
+    assert config_sha256(Recipe.model_validate({"npcf": {"screening_px": 6}})) == plain
 
 
 def test_hash_does_not_depend_on_the_hash_seed_of_the_process() -> None:
     overrides = "{'carpet': 'texture', 'wood': 'texture', 'bottle': 'object', 'tile': 'texture', 'zipper': 'object'}"
     program = (
-        "from manifests.config import Recipe, config_sha256\n"
+        "from pipeline.recipe import Recipe, config_sha256\n"
         f"print(config_sha256(Recipe.model_validate({{'foreground': {{'overrides': {overrides}}}}})))\n"
     )
     hashes = [
@@ -460,8 +532,74 @@ def test_schema_describes_every_setting() -> None:
     assert silent == []
 
 
+@each_parameter
+def test_schema_tells_unit_and_meaning_of_every_parameter_of_every_mechanism(name: str, field: str) -> None:
+    told: dict[str, Any] = MECHANISMS[name].params.model_json_schema()["properties"][field]
+    assert told["unit"].strip()
+    meaning, _, unit = told["description"].rpartition(" [")
+    assert unit == f"{told['unit']}]"
+    assert len(meaning) > 8
+    assert Recipe.model_json_schema()["$defs"][MECHANISMS[name].params.__name__]["properties"][field] == told
+
+
+@named
+def test_parameters_of_every_mechanism_have_those_that_all_share(name: str) -> None:
+    params = MECHANISMS[name].params()
+    assert isinstance(params, MechanismParams)
+    assert set(MechanismParams.model_fields) <= set(type(params).model_fields)
+    assert params.severity.high <= 1.0
+    assert params.area.high <= 1.0
+
+
 def test_schema_states_bounds_and_refuses_unknown_keys() -> None:
     schema = Recipe.model_json_schema()
     assert schema["properties"]["size"]["minimum"] == 32
     assert schema["properties"]["count"]["minimum"] == 1
     assert all(content["additionalProperties"] is False for content in (schema, *schema["$defs"].values()))
+
+
+# --- mechanisms ---
+
+
+def test_recipe_without_mechanisms_has_all_of_them_with_their_defaults() -> None:
+    assert Recipe().mechanisms.named() == {name: known.params() for name, known in MECHANISMS.items()}
+    assert list(Recipe().mechanism_weights()) == list(MECHANISMS)
+
+
+def test_mechanisms_that_are_not_named_take_no_part(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, "mechanisms: {pitting: {weight: 3}, fracture: {grid: 64}}"), overrides={})
+    assert recipe.mechanism_weights() == {"fracture": 1.0, "pitting": 3.0}, "in the order of the registry"
+    assert recipe.params("fracture").grid == 64
+    assert recipe.params("pitting").grid == MECHANISMS["pitting"].params().grid
+    with pytest.raises(KeyError):
+        recipe.params("warp")
+
+
+def test_mechanism_of_weight_0_takes_no_part_and_keeps_its_parameters() -> None:
+    recipe = Recipe.model_validate({"mechanisms": {"pitting": {"weight": 0, "grid": 64}, "fracture": {}}})
+    assert recipe.mechanism_weights() == {"fracture": 1.0}
+    assert recipe.params("pitting").grid == 64
+
+
+def test_only_some_mechanisms_keep_what_the_recipe_says_of_them_and_others_their_defaults() -> None:
+    recipe = Recipe.model_validate({"seed": 3, "mechanisms": {"fracture": {"grid": 64}, "warp": {}}})
+    some = only_mechanisms(recipe, ["pitting", "fracture", "pitting"])
+    assert some.mechanisms.named() == {
+        "fracture": MECHANISMS["fracture"].params(grid=64),
+        "pitting": MECHANISMS["pitting"].params(),
+    }
+    assert some.seed == 3
+    assert Recipe.model_validate(some.model_dump(mode="json")) == some
+    written = Recipe.model_validate({"seed": 3, "mechanisms": {"fracture": {"grid": 64}, "pitting": {}}})
+    assert config_sha256(some) == config_sha256(written)
+
+
+def test_only_a_mechanism_that_there_is_not_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="--mechanism rust: there is none of this name; there are fracture, "):
+        only_mechanisms(Recipe(), ["fracture", "rust"])
+
+
+def test_only_a_mechanism_of_weight_0_is_refused() -> None:
+    recipe = Recipe.model_validate({"mechanisms": {"pitting": {"weight": 0}, "fracture": {}}})
+    with pytest.raises(ConfigError, match="--mechanism pitting: the recipe gives it weight 0"):
+        only_mechanisms(recipe, ["pitting"])
