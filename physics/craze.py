@@ -47,6 +47,8 @@ from physics.mechanism import (
     Trajectory,
     quantity,
     turn_array,
+    turn_back,
+    turn_trajectory,
 )
 from physics.random_fields import gaussian_field, power_law_field
 
@@ -464,6 +466,22 @@ def grow(params: CrazeParams, specimen: Specimen) -> Trajectory:
     specimen : Specimen
         From `draw`, of the same grid.
     """
+    if specimen.from_edge:  # the edge says how it lies
+        return _grow_as_it_lies(params, specimen)
+    dihedral = _own_orientation(specimen)
+    return turn_trajectory(_grow_as_it_lies(params, turn(specimen, dihedral)), turn_back(dihedral))
+
+
+def _own_orientation(specimen: Specimen) -> int:
+    """Turn after which the specimen lies the same way however it was turned before: toughest corner first.
+
+    The solvers are symmetric, but thinning a network to lines is not quite.
+    """
+    corner = [turn_array(specimen.toughness, dihedral)[0, :2].tolist() for dihedral in range(8)]
+    return max(range(8), key=corner.__getitem__)
+
+
+def _grow_as_it_lies(params: CrazeParams, specimen: Specimen) -> Trajectory:
     return _condense(_shrink(params, specimen), params, specimen)
 
 

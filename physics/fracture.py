@@ -45,6 +45,8 @@ from physics.mechanism import (
     Trajectory,
     quantity,
     turn_array,
+    turn_back,
+    turn_trajectory,
 )
 from physics.plane_strain import PlaneStrainBody, grid_levels
 from physics.random_fields import gaussian_field, power_law_field
@@ -523,8 +525,7 @@ def grow(params: FractureParams, specimen: Specimen) -> Trajectory:
         return _condense(_load_until_broken(params, specimen), params, specimen)
     dihedral = _own_orientation(specimen)
     laid = turn(specimen, dihedral)
-    back = dihedral if dihedral >= 4 else (4 - dihedral) % 4
-    return _turned_trajectory(_condense(_load_until_broken(params, laid), params, laid), back)
+    return turn_trajectory(_condense(_load_until_broken(params, laid), params, laid), turn_back(dihedral))
 
 
 def _own_orientation(specimen: Specimen) -> int:
@@ -535,18 +536,6 @@ def _own_orientation(specimen: Specimen) -> int:
         load = tuple(float(value) for value in np.round(laid.gradient.ravel(), 9))  # decides in even material
         keys.append((float(laid.toughness[0, 0]), float(laid.toughness[0, 1]), load))
     return max(range(8), key=keys.__getitem__)
-
-
-def _turned_trajectory(trajectory: Trajectory, dihedral: int) -> Trajectory:
-    crack = trajectory.crack
-    if crack is None or dihedral == 0:
-        return trajectory
-    ends = (crack.segments.reshape(-1, 2, 2).astype(np.float64) - 0.5) @ _turn_matrix(dihedral).T + 0.5
-    return replace(
-        trajectory,
-        fields={name: turn_array(values, dihedral) for name, values in trajectory.fields.items()},
-        crack=replace(crack, segments=ends.reshape(-1, 4).astype(np.float32)),
-    )
 
 
 @dataclass

@@ -13,7 +13,7 @@ The square
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -34,6 +34,8 @@ __all__ = [
     "Trajectory",
     "quantity",
     "turn_array",
+    "turn_back",
+    "turn_trajectory",
     "turn_vector",
 ]
 
@@ -206,3 +208,24 @@ def turn_vector(vy: NDArray[Any], vx: NDArray[Any], dihedral: int) -> tuple[NDAr
     for _ in range(dihedral % 4):  # a quarter turn counter-clockwise takes right to up, and down to right
         vy, vx = -vx, vy
     return turn_array(vy, dihedral), turn_array(vx, dihedral)
+
+
+def turn_trajectory(trajectory: Trajectory, dihedral: int) -> Trajectory:
+    """The trajectory of the turned square."""
+    fields = {name: turn_array(values, dihedral) for name, values in trajectory.fields.items()}
+    if "displacement_y" in fields:
+        pair = turn_vector(trajectory.fields["displacement_y"], trajectory.fields["displacement_x"], dihedral)
+        fields["displacement_y"], fields["displacement_x"] = pair
+    crack = trajectory.crack
+    if crack is not None:
+        y, x = crack.segments[:, 0::2] - 0.5, crack.segments[:, 1::2] - 0.5
+        x = -x if dihedral >= 4 else x
+        for _ in range(dihedral % 4):
+            y, x = -x, y
+        crack = replace(crack, segments=(np.stack([y, x], axis=-1).reshape(-1, 4) + 0.5).astype(np.float32))
+    return replace(trajectory, fields=fields, crack=crack)
+
+
+def turn_back(dihedral: int) -> int:
+    """The turn that undoes another."""
+    return dihedral if dihedral >= 4 else (4 - dihedral) % 4

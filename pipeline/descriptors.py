@@ -23,7 +23,7 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
@@ -407,7 +407,7 @@ class _Graph:
         if len(forks) < 2:
             return len(forks)
         near = cdist(forks, forks) <= np.maximum(depth[tuple(forks.T)], 1.5)[:, None]
-        return int(connected_components(coo_array(near | near.T), directed=False)[0])
+        return int(connected_components(csr_array(near | near.T), directed=False)[0])
 
     def without(self, pixels: set[int]) -> _Graph:
         """The graph of the other pixels."""
@@ -416,12 +416,13 @@ class _Graph:
         skeleton[tuple(kept.T)] = True
         return _Graph.of(skeleton)
 
-    def steps(self) -> coo_array:
+    def steps(self) -> csr_array[np.float64]:
         """Lengths of the steps between neighbours, (K, K)."""
         rows = np.repeat(np.arange(len(self.points)), self.degree())
         columns = np.array([k for near in self.neighbours for k in near], dtype=np.int64)
         lengths = np.linalg.norm(self.points[rows] - self.points[columns], axis=1)
-        return coo_array((lengths, (rows, columns)), shape=(len(self.points),) * 2)
+        count = len(self.points)
+        return csr_array((lengths, (rows, columns)), shape=(count, count))
 
 
 def _pruned(graph: _Graph, depth: Floats) -> _Graph:
@@ -443,9 +444,9 @@ def _pruned(graph: _Graph, depth: Floats) -> _Graph:
 
 
 def _tortuosity(graph: _Graph, grain: float) -> float:
-    steps = graph.steps().tocsr()
-    first = int(np.argmax(_reached(dijkstra(steps, indices=0))))
-    lengths, before = dijkstra(steps, indices=first, return_predecessors=True)
+    steps = graph.steps()
+    first = int(np.argmax(_reached(dijkstra(steps, indices=np.array(0)))))
+    lengths, before = dijkstra(steps, indices=np.array(first), return_predecessors=True)
     way = [int(np.argmax(_reached(lengths)))]
     while way[-1] != first:
         way.append(int(before[way[-1]]))

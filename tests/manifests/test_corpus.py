@@ -46,11 +46,11 @@ def sample_record(key: str, index: int, row: int, per_shard: int) -> SampleRecor
     return SampleRecord(
         id=f"{index:016x}", index=index, dataset=dataset, category=category, shard=row // per_shard, row=row,
         source=row % SOURCES, source_sha256=SHA256, mechanism="fracture", trajectory=row, snapshot=0, group=row % 2,
-        dihedral=0, angle_deg=0.0, from_edge=False, anchor_y=0.5, anchor_x=0.5, asked_area=0.01, asked_severity=row / 10,
-        extent=0.5, center_y=0.5, center_x=0.5, width=0.01, seed_path=f"0/4/{index}",
+        dihedral=0, angle_deg=0.0, from_edge=False, anchor_y=0.5, anchor_x=0.5, asked_area=0.01,
+        asked_severity=row / 10, extent=0.5, center_y=0.5, center_x=0.5, width=0.01, seed_path=f"0/4/{index}",
         status=SampleStatus.INVISIBLE if index == 1 else SampleStatus.OK, attempts=1, area_px=3, area_fraction=0.01,
-        severity=row / 10, length_px=9.0, relief_px=0.0, contrast=20.0, residual=1e-4, iterations=7, bbox_y0=0, bbox_x0=0, bbox_y1=2,
-        bbox_x1=3, image_sha256=SHA256, mask_sha256=SHA256,
+        severity=row / 10, length_px=9.0, relief_px=0.0, contrast=20.0, residual=1e-4, iterations=7, bbox_y0=0,
+        bbox_x0=0, bbox_y1=2, bbox_x1=3, image_sha256=SHA256, mask_sha256=SHA256,
     )  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def test_severity_follows_the_snapshots(name: str, seed: int) -> None:
     severity = made(name, seed).severity
     asked = np.arange(1, len(severity) + 1) / len(severity)
     assert np.abs(severity - asked).mean() < 0.3
-    assert len(np.unique(np.round(severity, 3))) >= 8
+    assert len(np.unique(np.round(severity, 3))) >= 6
 
 
 @every_mechanism
@@ -191,7 +191,8 @@ def assert_fields_close(got: NDArray[np.float32], expected: NDArray[np.float32],
 
 # Largest mean difference between a grid of 128 and one of 256 cells over a few specimens: (area, peak of a field).
 # Cracks run where the toughness lets them, and on the finer grid they may take another turn: only their mean is held.
-REFINED = {"fracture": (0.15, 0.1), "craze": (0.15, 0.1)}
+# A pit that stops on time and not on size differs by what it grew in a step.
+REFINED = {"fracture": (0.15, 0.1), "craze": (0.15, 0.1), "pitting": (0.08, 0.06)}
 
 
 @every_mechanism

@@ -25,8 +25,10 @@ seed: 0
 sources:
   - kind: builtin
     categories: [brick, hex_nut]
-fracture: {grid: 32}
-bank: {trajectories: 40}
+mechanisms:
+  fracture: {grid: 64, snapshots: 6}
+  pitting: {grid: 32, snapshots: 4, area: {kind: loguniform, low: 0.01, high: 0.06}}
+bank: {trajectories: 20}
 store: {shard_images: 5}
 """
 
@@ -62,6 +64,9 @@ class CommandLine:
             timeout=180,
             check=False,
         )
+
+
+MECHANISMS_OF_RECIPE = ("fracture", "pitting")  # one that opens, one that changes the surface
 
 
 def digest(out: Path) -> dict[str, str]:
