@@ -74,6 +74,7 @@ __all__ = [
 
 Regime = Literal["pits", "uniform", "crevice"]
 Scalar = TypeVar("Scalar", np.float32, np.float64)
+Number = TypeVar("Number", int, float)
 
 _CAP = 0.06  # sides; phi is the distance to the mouth up to here
 _VISIBLE = 1e-3  # sides; depth from which a place counts as attacked
@@ -87,13 +88,15 @@ _LENGTH_SCALE = {"pits": 1.0, "uniform": 0.5, "crevice": 1.3}  # pit length rela
 _SHIELD = 0.3  # sweeping in a crevice relative to the free surface
 
 
-def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+def _ordered(pair: tuple[Number, Number]) -> tuple[Number, Number]:
     if pair[0] > pair[1]:
         raise ValueError(f"low must not be above high, got {pair[0]} and {pair[1]}")
     return pair
 
 
 Range = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ordered)]
+
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ordered)]
 
 
 class PittingParams(MechanismParams):
@@ -109,8 +112,9 @@ class PittingParams(MechanismParams):
         0.22, unit="1", ge=0, le=1, description="share of general attack among those inside the part"
     )
     lone_share: float = quantity(
-        0.35, unit="1", ge=0, le=1, description="share of pitted specimens with one to three sites"
+        0.35, unit="1", ge=0, le=1, description="share of pitted specimens with few sites"
     )
+    lone_sites: Counts = quantity((1, 3), unit="1", description="nucleation sites of a specimen with few")
     rolled_share: float = quantity(
         0.4, unit="1", ge=0, le=1, description="share of specimens with stringers along a rolling direction"
     )
@@ -315,7 +319,7 @@ def _draw_sites(
     if regime == "uniform":
         count = max(count, 40)
     elif scale.lone:
-        count = int(rng.integers(1, 4))
+        count = int(rng.integers(params.lone_sites[0], params.lone_sites[1] + 1))
     drift = power_law_field((n, n), rng, exponent=1.3)
     density = zone * np.exp(rng.uniform(0.0, 1.4) * drift)
     if regime == "crevice":

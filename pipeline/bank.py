@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.hashing import canonical_json, code_version, package_digest, sha256_bytes
-from manifests.layout import BANK
+from manifests.layout import BANK, shard_file
 from manifests.records import BankRecord, CommitRecord
 from manifests.seeds import Stage, name_key, seed_path
 from physics.mechanism import MAX_SEGMENTS, Crack, Mechanism, MechanismParams, Trajectory
@@ -57,10 +57,9 @@ class BankSpec:
         chosen_later = {"weight", "severity", "area", "width"}
         params = self.recipe.params(self.mechanism).model_dump(mode="json", exclude=chosen_later)
         physics = package_digest("physics")
+        groups, level = self.recipe.bank.groups, self.recipe.store.zstd_level  # the records name each one's group
         return sha256_bytes(
-            canonical_json(
-                [self.mechanism, self.recipe.seed, self.start, self.stop, self.recipe.store.zstd_level, params, physics]
-            )
+            canonical_json([self.mechanism, self.recipe.seed, self.start, self.stop, groups, level, params, physics])
         )
 
 
@@ -139,7 +138,8 @@ def _array_specs(mechanism: Mechanism[Any, Any], params: MechanismParams, total:
 def store_trajectories(spec: BankSpec) -> BankResult:
     """Simulate one shard of the bank and write it, or copy it from a bank that has it; the record last."""
     if spec.shared is not None:
-        adopted = adopt_shard(spec.out, spec.shared, _identity(spec), BankRecord)
+        rows = spec.stop - spec.start
+        adopted = adopt_shard(spec.out, spec.shared, _identity(spec), BankRecord, paths=_paths(spec), rows=rows)
         if adopted is not None:
             return BankResult(adopted, 0.0, adopted=True)
     start = time.perf_counter()
@@ -154,6 +154,12 @@ def store_trajectories(spec: BankSpec) -> BankResult:
     )
     commit(spec.out, record)
     return BankResult(record, seconds, adopted=False)
+
+
+def _paths(spec: BankSpec) -> set[str]:
+    """Files of the shard, relative to the folder."""
+    arrays = _array_specs(MECHANISMS[spec.mechanism], spec.recipe.params(spec.mechanism), 1)
+    return {shard_file(BANK, spec.mechanism, array.name, spec.shard, len(array.shape)) for array in arrays}
 
 
 def _identity(spec: BankSpec) -> CommitRecord[BankRecord]:

@@ -342,7 +342,7 @@ def _sample_specs(run: _Run, prepared: Prepared) -> list[SampleSpec]:
     for key, channels in prepared.channels.items():
         count = sum(len(rows) for (name, _), rows in by_shard.items() if name == key)
         if count:
-            per_shard = shard_rows(run.recipe, channels)
+            per_shard = shard_rows(run.recipe, channels, count)
             create_sample_arrays(run.out, run.recipe, key, count=count, channels=channels, per_shard=per_shard)
     by_category: dict[str, dict[int, SourceRecord]] = {}
     for source in prepared.sources:

@@ -146,7 +146,7 @@ def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
     """Scan a category and write its ``source`` and ``foreground`` arrays; the record last."""
     scan = scan_category(spec.recipe, spec.category)
     arrays = {"source": scan.images, "foreground": scan.foreground.masks.astype(np.uint8)}
-    per_shard = shard_rows(spec.recipe, scan.images.shape[3])
+    per_shard = shard_rows(spec.recipe, scan.images.shape[3], len(scan.images))
     meaning = {"source": "normal photograph, fitted", "foreground": "1 where the part is"}
     for name, values in arrays.items():
         create_array(

@@ -143,9 +143,12 @@ def bank_sizes(recipe: Recipe, usable: Sequence[int]) -> dict[str, int]:
 
 def _snapshots_in_range(params: MechanismParams) -> NDArray[np.int64]:
     """Snapshots whose severity lies in the range asked for; they are evenly spaced in severity."""
-    first = int(np.ceil(params.severity.low * params.snapshots - 1e-9)) - 1
-    last = int(np.ceil(params.severity.high * params.snapshots - 1e-9)) - 1
-    return np.arange(max(first, 0), min(last, params.snapshots - 1) + 1)
+    first, last = (_nearest_snapshot(params, bound) for bound in (params.severity.low, params.severity.high))
+    return np.arange(first, last + 1)
+
+
+def _nearest_snapshot(params: MechanismParams, severity: float) -> int:
+    return min(params.snapshots - 1, max(0, round(severity * params.snapshots) - 1))
 
 
 def bank_stream(recipe: Recipe, mechanism: str, trajectory: int) -> np.random.Generator:
@@ -164,11 +167,11 @@ def opening_width(params: MechanismParams) -> Distribution | None:
     return width if isinstance(width, Distribution) else None
 
 
-def shard_rows(recipe: Recipe, channels: int) -> int:
-    """Images in one shard: about 50 MB of pictures before compression, at most 256."""
+def shard_rows(recipe: Recipe, channels: int, count: int) -> int:
+    """Images in one shard of an array of ``count``: about 50 MB of pictures before compression, at most 256."""
     if recipe.store.shard_images != AUTO:
         return recipe.store.shard_images
-    return int(np.clip(_SHARD_BYTES // (recipe.size**2 * channels), 1, _SHARD_MOST))
+    return int(np.clip(_SHARD_BYTES // (recipe.size**2 * channels), 1, min(_SHARD_MOST, max(count, 1))))
 
 
 def trace_outline(foreground: NDArray[np.bool_]) -> Outline:
@@ -281,9 +284,8 @@ def make_plan(recipe: Recipe, categories: Sequence[CategorySources], channels: M
     }
     rows: list[PlanRow] = []
     for category, count in zip(categories, samples_by_category(recipe, usable), strict=True):
-        rows.extend(
-            _plan_category(recipe, category, count, len(rows), shard_rows(recipe, channels[category.key]), entering)
-        )
+        per_shard = shard_rows(recipe, channels[category.key], count)
+        rows.extend(_plan_category(recipe, category, count, len(rows), per_shard, entering))
     return rows
 
 
@@ -307,7 +309,7 @@ def _plan_category(
             chooser.open_shard(stream(recipe.seed, Stage.PLAN, index, 1))
         params = recipe.params(name)
         severity, area = params.severity.draw(rng), params.area.draw(rng)
-        snapshot = min(params.snapshots - 1, max(0, int(np.ceil(severity * params.snapshots)) - 1))
+        snapshot = _nearest_snapshot(params, severity)
         trajectory, snapshot, dihedral = chooser.choose(rng, name, source, snapshot)
         from_edge = bool(entering[name][trajectory])
         drawn = draw_placement(

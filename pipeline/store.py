@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -189,7 +189,7 @@ def commit(out: Path, record: AnyCommit) -> None:
 
 
 def adopt_shard(
-    out: Path, other: Path, identity: CommitRecord[RowT], row_type: type[RowT]
+    out: Path, other: Path, identity: CommitRecord[RowT], row_type: type[RowT], *, paths: Set[str], rows: int
 ) -> CommitRecord[RowT] | None:
     """Copy a shard that another corpus or bank holds, if it was computed from the same; None if there is none.
 
@@ -201,13 +201,20 @@ def adopt_shard(
         What the shard's record is to be, but for its files and rows.
     row_type : type
         Of its rows.
+    paths : set of str
+        Files that the shard consists of, relative to the folder.
+    rows : int
+        How many rows its record has.
     """
     name = layout.commit_name(identity.stage, identity.key, identity.shard)
     try:
         record = parse_commit((other / layout.COMMITS / name).read_bytes(), row_type)
     except (ValidationError, OSError):
         return None
-    if record.inputs_sha256 != identity.inputs_sha256:
+    ours = (identity.stage, identity.key, identity.shard, identity.inputs_sha256)
+    if (record.stage, record.key, record.shard, record.inputs_sha256) != ours:
+        return None
+    if {file.path for file in record.files} != paths or len(record.rows) != rows:
         return None
     with output_errors(out):
         for file in record.files:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipe import load_recipe
 from pipeline.estimate import measure
 from pipeline.generate import prepare
+from pipeline.recipe import load_recipe
 from tests.pipeline.conftest import digest
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.recipe import Recipe, load_recipe
 from manifests.errors import SourceError
 from manifests.records import SourceStatus
 from pipeline.inventory import SourcesSpec, find_categories, inspect_category, scan_category, store_sources
+from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import read_rows
 from tests.pipeline.conftest import surface
 

@@ -11,21 +11,24 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from manifests.config import PlacementConfig
-from pipeline.recipe import Recipe, load_recipe
+from manifests.distributions import Distribution
+from manifests.errors import ConfigError
 from manifests.records import PlanRow, SourceRecord, SourceStatus, plan_row_id
-from manifests.seeds import Stage, stream
-from physics.fracture import starts_at_edge
 from physics.placement import Placement
+from physics.registry import MECHANISMS
 from pipeline.planning import (
     CategorySources,
+    DrawnPlacement,
     allocate,
-    bank_size,
+    bank_sizes,
     draw_placement,
+    enters_at_edge,
     make_plan,
+    opening_width,
     shard_rows,
     trace_outline,
 )
+from pipeline.recipe import Recipe, load_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SIZE = 64
@@ -65,7 +68,17 @@ def plan_of(recipe: Recipe, categories: list[CategorySources]) -> list[PlanRow]:
 
 
 def recipe_of(**settings: object) -> Recipe:
-    return load_recipe(None, overrides={"size": SIZE, "count": 240, "bank": {"trajectories": 37}, **settings})
+    usual = {"size": SIZE, "count": 240, "bank": {"trajectories": 37}, "mechanisms": {"fracture": {}, "pitting": {}}}
+    return load_recipe(None, overrides={**usual, **settings})
+
+
+def drawn_of(row: PlanRow) -> DrawnPlacement:
+    return DrawnPlacement(row.dihedral, row.angle_deg, row.from_edge, row.anchor_y, row.anchor_x, row.width)
+
+
+def combinations(plan: list[PlanRow]) -> list[tuple[object, ...]]:
+    """What may not come twice: a state of a trajectory, in one turn, on one photograph."""
+    return [(r.dataset, r.category, r.source, r.mechanism, r.trajectory, r.snapshot, r.dihedral) for r in plan]
 
 
 # ---------------------------------------------------------------- apportionment
@@ -137,7 +150,7 @@ def test_same_recipe_gives_the_same_plan_and_another_seed_another() -> None:
     categories = [category("a", 12), category("b", 5)]
     assert plan_of(recipe_of(seed=0), categories) == plan_of(recipe_of(), categories)
     other = plan_of(recipe_of(seed=1), categories)
-    assert not any(a.center_y == b.center_y for a, b in zip(plan_of(recipe_of(), categories), other, strict=True))
+    assert not any(a.anchor_y == b.anchor_y for a, b in zip(plan_of(recipe_of(), categories), other, strict=True))
 
 
 def test_ids_are_unique_and_are_the_content() -> None:
@@ -152,10 +165,10 @@ def test_no_source_and_no_trajectory_is_in_two_groups(groups: int) -> None:
     recipe = recipe_of(bank={"trajectories": 37, "groups": groups})
     plan = plan_of(recipe, [category("a", 12), category("b", 1), category("c", 30)])
     of_source: dict[tuple[str, int], set[int]] = {}
-    of_trajectory: dict[int, set[int]] = {}
+    of_trajectory: dict[tuple[str, int], set[int]] = {}
     for row in plan:
         of_source.setdefault((row.category, row.source), set()).add(row.group)
-        of_trajectory.setdefault(row.trajectory, set()).add(row.group)
+        of_trajectory.setdefault((row.mechanism, row.trajectory), set()).add(row.group)
     assert all(len(seen) == 1 for seen in (*of_source.values(), *of_trajectory.values()))
     assert all(0 <= row.group < groups for row in plan)
     assert len({row.group for row in plan}) == min(groups, 30)
@@ -177,68 +190,210 @@ def test_rows_fill_shards_in_order() -> None:
 
 
 def test_drawn_values_keep_to_the_recipe() -> None:
-    placement = {"extent": [0.5, 0.6], "width": [0.01, 0.02], "growth": [0.5, 0.75]}
-    recipe = recipe_of(placement=placement)
-    plan = plan_of(recipe, [category("a", 12)])
-    assert all(0.5 <= row.extent <= 0.6 for row in plan)
+    asked = {
+        "severity": {"low": 0.5, "high": 0.75},
+        "area": {"kind": "loguniform", "low": 0.003, "high": 0.004},
+        "width": {"low": 0.01, "high": 0.02},
+        "snapshots": 20,
+    }
+    plan = plan_of(recipe_of(mechanisms={"fracture": asked}), [category("a", 12)])
+    assert all(0.5 <= row.asked_severity <= 0.75 for row in plan)
+    assert all(0.003 <= row.asked_area <= 0.004 for row in plan)
     assert all(0.01 <= row.width <= 0.02 for row in plan)
-    assert {row.snapshot for row in plan} == {10, 11, 12, 13, 14}
+    assert {row.snapshot for row in plan} == {9, 10, 11, 12, 13, 14}
     assert all(0 <= row.trajectory < 37 for row in plan)
     assert {row.dihedral for row in plan} == set(range(8))
 
 
-def test_growth_1_is_the_last_snapshot() -> None:
-    plan = plan_of(recipe_of(placement={"growth": [1.0, 1.0]}), [category("a", 3)])
+def test_asked_area_and_severity_are_spread_as_the_recipe_says() -> None:
+    recipe = recipe_of(count=4000, bank={"trajectories": "auto"})
+    plan = plan_of(recipe, [category("a", 200)])
+    for name in recipe.mechanism_weights():
+        params, rows = recipe.params(name), [row for row in plan if row.mechanism == name]
+        for asked, got in (
+            (params.area, [row.asked_area for row in rows]),
+            (params.severity, [row.asked_severity for row in rows]),
+        ):
+            gap = np.abs(asked.cdf(np.sort(got)) - (np.arange(len(got)) + 0.5) / len(got)).max()
+            assert gap < 1.95 / np.sqrt(len(got)), "Kolmogorov's bound, passed by chance once in 1,000"
+
+
+def test_severity_1_is_the_last_snapshot() -> None:
+    whole = {"severity": {"low": 1.0, "high": 1.0}, "snapshots": 20}
+    plan = plan_of(recipe_of(mechanisms={"fracture": whole}), [category("a", 30)])
     assert {row.snapshot for row in plan} == {19}
 
 
-@pytest.mark.parametrize(("count", "expected"), [(1, 20), (240, 20), (2400, 200), (115_987, 2000)])
+@pytest.mark.parametrize("low", [1e-6, 0.05, 0.1, 0.25, 0.3, 0.5, 0.7, 0.95, 1.0])
+def test_snapshot_is_the_nearest_to_the_severity_asked_for(low: float) -> None:
+    """Of 20 evenly spaced states the first has come 1/20."""
+    narrow = {"severity": {"low": low, "high": low}, "snapshots": 20}
+    plan = plan_of(recipe_of(count=40, mechanisms={"pitting": narrow}), [category("a", 40)])
+    (snapshot,) = {row.snapshot for row in plan}
+    states = (np.arange(20) + 1) / 20
+    assert abs(states[snapshot] - low) <= np.abs(states - low).min() + 1e-9
+
+
+def test_mechanisms_share_every_category_exactly_by_weight_and_are_mixed() -> None:
+    recipe = recipe_of(count=123, mechanisms={"fracture": {"weight": 3}, "pitting": {"weight": 1}})
+    plan = plan_of(recipe, [category("a", 12), category("b", 5), category("c", 5)])
+    for name in "abc":
+        found = [row.mechanism for row in plan if row.category == name]
+        assert [found.count(mechanism) for mechanism in ("fracture", "pitting")] == allocate(41, [3.0, 1.0])
+        assert all(0 < found[start : start + 20].count("pitting") < 15 for start in range(0, 40, 20))
+
+
+def test_mechanism_of_weight_0_is_planned_no_sample_and_no_trajectory() -> None:
+    recipe = recipe_of(mechanisms={"fracture": {"weight": 0}, "pitting": {}})
+    assert {row.mechanism for row in plan_of(recipe, [category("a", 12)])} == {"pitting"}
+    assert set(bank_sizes(recipe, [12])) == {"pitting"}
+
+
+def test_width_is_drawn_for_mechanisms_that_open_and_is_0_for_others() -> None:
+    plan = plan_of(recipe_of(), [category("a", 12)])
+    assert all((row.width > 0) == (row.mechanism == "fracture") for row in plan)
+    for name, known in MECHANISMS.items():
+        assert (opening_width(known.params()) is not None) == ("opening" in known.fields), name
+
+
+# ---------------------------------------------------------------- no repeats
+
+
+@pytest.mark.parametrize("mechanisms", [["fracture"], ["pitting"], ["fracture", "pitting"]], ids="+".join)
+def test_no_state_comes_twice_in_one_turn_on_one_photograph_though_the_bank_be_used_up(mechanisms: list[str]) -> None:
+    few = {"snapshots": 4, "severity": {"low": 0.1, "high": 1.0}}
+    # 2 photographs x 5 trajectories of their group x 4 states x 8 turns = 320 ways for each mechanism
+    recipe = recipe_of(count=320, bank={"trajectories": 10, "groups": 2}, mechanisms=dict.fromkeys(mechanisms, few))
+    plan = plan_of(recipe, [category("a", 2)])
+    assert len(set(combinations(plan))) == len(plan) == 320
+    assert {row.snapshot for row in plan} == {0, 1, 2, 3}
+    assert all(row.trajectory % 2 == row.group == row.source % 2 for row in plan)
+
+
+def test_a_state_that_cannot_be_had_gives_way_to_the_nearest_in_the_range_asked_for() -> None:
+    narrow = {"snapshots": 20, "severity": {"low": 0.4, "high": 0.5}}
+    recipe = recipe_of(count=100, bank={"trajectories": 10, "groups": 2}, mechanisms={"pitting": narrow})
+    plan = plan_of(recipe, [category("a", 1)])
+    assert len(set(combinations(plan))) == 100
+    assert {row.snapshot for row in plan} == {7, 8, 9}
+    off = [abs((row.snapshot + 1) / 20 - row.asked_severity) for row in plan]
+    assert np.mean(np.array(off) < 0.05) > 0.8
+
+
+def test_bank_too_small_for_a_plan_without_repeats_is_refused_with_the_size_that_is_not() -> None:
+    few = {"snapshots": 4, "severity": {"low": 0.25, "high": 1.0}}
+    settings = {"count": 320, "mechanisms": {"pitting": few}}
+    with pytest.raises(ConfigError, match=r"bank\.trajectories: 9 are too few for 160 samples .* at least 10, or auto"):
+        plan_of(recipe_of(bank={"trajectories": 9, "groups": 2}, **settings), [category("a", 2)])
+    assert len(plan_of(recipe_of(bank={"trajectories": 10, "groups": 2}, **settings), [category("a", 2)])) == 320
+
+
+@given(
+    count=st.integers(1, 90),
+    photographs=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    groups=st.integers(2, 6),
+    snapshots=st.integers(4, 7),
+    low=st.floats(0.01, 1.0),
+    allocation=st.sampled_from(["equal", "proportional"]),
+)
+def test_bank_is_made_large_enough_for_any_plan(
+    count: int, photographs: list[int], groups: int, snapshots: int, low: float, allocation: str
+) -> None:
+    few = {"snapshots": snapshots, "severity": {"low": low, "high": 1.0}}
+    recipe = recipe_of(
+        count=count,
+        bank={"groups": groups},
+        allocation=allocation,
+        mechanisms={"fracture": few, "pitting": {**few, "weight": 0.2}},
+    )
+    categories = [category(f"c{k}", number) for k, number in enumerate(photographs)]
+    sizes = bank_sizes(recipe, photographs)
+    plan = plan_of(recipe, categories)
+    assert len(plan) == count
+    assert len(set(combinations(plan))) == count
+    assert all(row.trajectory < sizes[row.mechanism] for row in plan)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 20), (480, 20), (4800, 200), (115_987, 2000)])
 def test_bank_grows_with_the_count_between_bounds(count: int, expected: int) -> None:
-    assert bank_size(load_recipe(None, overrides={"count": count})) == expected
+    recipe = load_recipe(None, overrides={"count": count, "mechanisms": {"fracture": {}}})
+    assert bank_sizes(recipe, [10_000]) == {"fracture": expected}
+
+
+def test_bank_is_shared_by_weight() -> None:
+    mechanisms = {"fracture": {"weight": 3}, "pitting": {"weight": 1}}
+    recipe = load_recipe(None, overrides={"count": 9600, "mechanisms": mechanisms})
+    assert bank_sizes(recipe, [10_000]) == {"fracture": 300, "pitting": 100}
 
 
 def test_bank_has_a_trajectory_for_every_group() -> None:
-    assert bank_size(load_recipe(None, overrides={"count": 10, "bank": {"groups": 50}})) == 50
+    recipe = load_recipe(None, overrides={"count": 10, "bank": {"groups": 50}})
+    assert bank_sizes(recipe, [5]) == dict.fromkeys(MECHANISMS, 50)
+
+
+def test_bank_of_a_given_size_has_it_for_every_mechanism() -> None:
+    assert bank_sizes(recipe_of(), [12]) == {"fracture": 37, "pitting": 37}
 
 
 @pytest.mark.parametrize(("size", "channels", "expected"), [(64, 1, 256), (256, 3, 254), (1024, 3, 15), (4096, 3, 1)])
 def test_shard_holds_about_50_megabytes(size: int, channels: int, expected: int) -> None:
-    assert shard_rows(load_recipe(None, overrides={"size": size}), channels) == expected
+    assert shard_rows(load_recipe(None, overrides={"size": size}), channels, 10_000) == expected
 
 
 # ---------------------------------------------------------------- places
 
 
 @pytest.mark.parametrize("part", ["disc", "whole", "half"])
-def test_crack_that_enters_has_its_mouth_on_the_parts_border_and_runs_inwards(part: str) -> None:
+def test_defect_that_enters_has_its_mouth_on_the_parts_border_and_runs_inwards(part: str) -> None:
     foreground = np.ones((SIZE, SIZE), dtype=np.bool_) if part == "whole" else disc()
     if part == "half":
         foreground = np.zeros((SIZE, SIZE), dtype=np.bool_)
         foreground[:, :30] = True
     recipe = recipe_of()
-    entering = [starts_at_edge(recipe.fracture, stream(recipe.seed, Stage.BANK, t)) for t in range(37)]
-    assert 5 < sum(entering) < 32
+    entering = {name: [enters_at_edge(recipe, name, t) for t in range(37)] for name in ("fracture", "pitting")}
+    assert 5 < sum(entering["fracture"]) < 32
     inside_px = np.asarray(ndimage.distance_transform_edt(np.pad(foreground, 1)))[1:-1, 1:-1]
-    rows = [row for row in plan_of(recipe, [category("a", 12, foreground)]) if entering[row.trajectory]]
+    plan = plan_of(recipe, [category("a", 12, foreground)])
+    assert all(row.from_edge == entering[row.mechanism][row.trajectory] for row in plan)
+    rows = [row for row in plan if row.from_edge]
     assert len(rows) > 40
-    for row in rows:
-        center = np.array([row.center_y, row.center_x]) * SIZE
-        forward = Placement((0.0, 0.0), row.extent * SIZE, row.dihedral, row.angle_deg).forward()
-        mouth = center - forward @ np.array([0.0, 0.46])  # 4 % of the square lies beyond the edge
+    for row, extent in ((row, extent) for row in rows for extent in (0.1, 0.6, 1.5)):
+        placement = drawn_of(row).on_picture(SIZE, extent)
+        assert placement.side == pytest.approx(extent * SIZE)
+        forward = Placement((0.0, 0.0), 1.0, row.dihedral, row.angle_deg).forward()
+        mouth = np.array(placement.center) - placement.side * (forward @ np.array([0.0, 0.46]))
+        # 4 % of the square lies beyond the edge, whatever its size
+        np.testing.assert_allclose(mouth, np.array([row.anchor_y, row.anchor_x]) * SIZE, atol=1e-9)
         y, x = np.clip(np.floor(mouth).astype(int), 0, SIZE - 1)
         assert inside_px[y, x] < 1.5, "a pixel of the part that touches what is not part"
-        ahead = mouth + 4.0 * forward[:, 1] / (row.extent * SIZE)
+        ahead = mouth + 4.0 * forward[:, 1]
         y, x = np.clip(np.floor(ahead).astype(int), 0, SIZE - 1)
         assert inside_px[y, x] > 1.0
 
 
-def test_crack_that_does_not_enter_is_centred_on_the_part(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("dihedral", range(8))
+def test_defect_that_does_not_enter_is_centred_on_the_part(dihedral: int, rng: np.random.Generator) -> None:
     foreground = disc()
     outline = trace_outline(foreground)
-    for _ in range(100):
-        drawn = draw_placement(rng, PlacementConfig(), foreground, outline, from_edge=False)
-        assert foreground[int(drawn.center_y * SIZE), int(drawn.center_x * SIZE)]
+    for _ in range(50):
+        drawn = draw_placement(rng, foreground, outline, dihedral=dihedral, from_edge=False, width=None)
+        assert foreground[int(drawn.anchor_y * SIZE), int(drawn.anchor_x * SIZE)]
         assert -45.0 <= drawn.angle_deg <= 45.0
+        assert (drawn.dihedral, drawn.from_edge, drawn.width) == (dihedral, False, 0.0)
+        placement = drawn.on_picture(SIZE, 0.3)
+        assert placement.center == (drawn.anchor_y * SIZE, drawn.anchor_x * SIZE)
+
+
+def test_width_is_drawn_from_its_distribution(rng: np.random.Generator) -> None:
+    foreground = disc()
+    width = Distribution(kind="loguniform", low=0.004, high=0.02)
+    outline = trace_outline(foreground)
+    drawn = [
+        draw_placement(rng, foreground, outline, dihedral=0, from_edge=False, width=width).width for _ in range(400)
+    ]
+    assert 0.004 <= min(drawn) < 0.0044
+    assert 0.018 < max(drawn) <= 0.02
+    assert np.median(drawn) == pytest.approx(width.quantile(0.5), rel=0.1)
 
 
 def test_outline_lies_on_the_border_and_points_inwards() -> None:
@@ -253,12 +408,13 @@ def test_outline_lies_on_the_border_and_points_inwards() -> None:
 @pytest.mark.parametrize("from_edge", [True, False])
 def test_empty_foreground_still_gives_a_place(from_edge: bool, rng: np.random.Generator) -> None:
     nothing = np.zeros((SIZE, SIZE), dtype=np.bool_)
-    drawn = draw_placement(rng, PlacementConfig(), nothing, trace_outline(nothing), from_edge=from_edge)
-    assert np.isfinite([drawn.center_y, drawn.center_x, drawn.angle_deg, drawn.width]).all()
+    drawn = draw_placement(rng, nothing, trace_outline(nothing), dihedral=5, from_edge=from_edge, width=None)
+    assert np.isfinite([drawn.anchor_y, drawn.anchor_x, drawn.angle_deg, drawn.width]).all()
+    assert not drawn.from_edge, "there is no edge to come in from"
 
 
 def test_part_of_a_single_pixel_is_found(rng: np.random.Generator) -> None:
     speck = np.zeros((SIZE, SIZE), dtype=np.bool_)
     speck[50, 3] = True
-    drawn = draw_placement(rng, PlacementConfig(), speck, trace_outline(speck), from_edge=False)
-    assert (int(drawn.center_y * SIZE), int(drawn.center_x * SIZE)) == (50, 3)
+    drawn = draw_placement(rng, speck, trace_outline(speck), dihedral=0, from_edge=False, width=None)
+    assert (int(drawn.anchor_y * SIZE), int(drawn.anchor_x * SIZE)) == (50, 3)

@@ -24,11 +24,11 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from manifests import layout
-from pipeline.recipe import Recipe, config_sha256
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import code_version, sha256_file
 from manifests.records import BankRecord, CommitRecord, FileRecord
 from pipeline import store
+from pipeline.recipe import Recipe, config_sha256
 from pipeline.store import (
     ArraySpec,
     commit,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from manifests import Corpus
-from pipeline.recipe import Recipe, load_recipe
 from manifests.records import PlanRow, SampleRecord, SampleStatus, SourceRecord
 from manifests.tables import from_table, read_table
 from pipeline import synthesis
+from pipeline.recipe import Recipe, load_recipe
 from pipeline.synthesis import MASK_VALUE, MadeSample, SampleSpec, make_samples
 
 
@@ -37,10 +37,11 @@ def make(spec: SampleSpec) -> list[MadeSample]:
 
 def assert_same(one: MadeSample, other: MadeSample) -> None:
     assert one.record == other.record
-    for name in ("image", "mask", "opening", "damage"):
-        a, b = getattr(one, name), getattr(other, name)
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(one.image, other.image, strict=True)
+    np.testing.assert_array_equal(one.mask, other.mask, strict=True)
+    assert one.fields.keys() == other.fields.keys()
+    for name, values in one.fields.items():
+        np.testing.assert_array_equal(values, other.fields[name], strict=True)
 
 
 def test_samples_one_at_a_time_are_those_of_the_batch(whole: SampleSpec) -> None:
@@ -66,15 +67,31 @@ def test_samples_are_those_that_were_stored(whole: SampleSpec, finished: Path) -
         assert made.record == sample.record
         np.testing.assert_array_equal(made.image, sample.image)
         np.testing.assert_array_equal(made.mask * np.uint8(MASK_VALUE), sample.mask)
-        np.testing.assert_array_equal(made.opening, sample.fields["opening"].values.astype(np.float16))
-        np.testing.assert_array_equal(made.damage, sample.fields["damage"].values.astype(np.float16))
+        assert tuple(sample.fields) == MECHANISMS[made.record.mechanism].fields
+        assert made.fields.keys() == sample.fields.keys()
+        for name, field in sample.fields.items():
+            np.testing.assert_array_equal(made.fields[name], field.values.astype(np.float16))
 
 
 def test_first_attempt_is_the_place_that_was_planned(whole: SampleSpec) -> None:
-    fields = ("dihedral", "angle_deg", "extent", "center_y", "center_x", "width")
-    for made, row in zip(make(whole), whole.rows, strict=True):
-        same = all(getattr(made.record, name) == getattr(row, name) for name in fields)
+    strict = whole.recipe.label.model_copy(update={"min_area": 0.01})  # or hardly any would be drawn again
+    spec = replace(whole, recipe=whole.recipe.model_copy(update={"label": strict}))
+    drawn_again = 0
+    for made, row in zip(make(spec), whole.rows, strict=True):
+        same = all(getattr(made.record, name) == getattr(row, name) for name in ("angle_deg", "anchor_y", "anchor_x"))
         assert same == (made.record.attempts == 1)
+        drawn_again += not same
+    assert 0 < drawn_again < len(whole.rows)
+
+
+def test_trajectory_state_and_turn_stay_as_planned_at_every_attempt(whole: SampleSpec) -> None:
+    """Or one could come twice on one photograph."""
+    label = whole.recipe.label.model_copy(update={"min_area": 0.5, "max_area": 0.6, "attempts": 3})
+    strict = replace(whole, recipe=whole.recipe.model_copy(update={"label": label}))
+    fields = ("source", "mechanism", "trajectory", "snapshot", "dihedral", "from_edge", "asked_area", "asked_severity")
+    for made, row in zip(make(strict), whole.rows, strict=True):
+        assert made.record.attempts == 3
+        assert [getattr(made.record, name) for name in fields] == [getattr(row, name) for name in fields]
 
 
 def test_what_fails_is_drawn_again_as_often_as_allowed_and_no_more(
@@ -95,8 +112,7 @@ def test_what_fails_is_drawn_again_as_often_as_allowed_and_no_more(
         assert made.record.attempts == 4
         assert drawn[made.record.index] == 4
         assert not made.mask.any()
-        assert not made.opening.any()
-        assert not made.damage.any()
+        assert not made.fields, "nothing is stored of a defect that is not there"
 
 
 def test_more_attempts_leave_accepted_samples_as_they_were(whole: SampleSpec) -> None:
@@ -116,11 +132,29 @@ def test_record_describes_its_sample(whole: SampleSpec) -> None:
         assert record.area_px == made.mask.sum()
         assert record.area_fraction == pytest.approx(made.mask.mean())
         assert 0.0 < record.severity <= 1.0
-        assert record.length_px > 0.0
-        assert np.isfinite(made.opening).all()
-        assert 0.0 < made.opening.max() <= record.width * 64 * 1.5
-        assert made.damage.min() >= 0.0
-        assert made.damage.max() <= 1.0
+        assert all(np.isfinite(values).all() for values in made.fields.values())
+        assert made.fields.keys() == set(MECHANISMS[record.mechanism].fields)
+        if record.mechanism == "fracture":
+            assert record.length_px > 0.0
+            assert record.relief_px == 0.0
+            assert 0.0 < made.fields["opening"].max() <= record.width * 64 * 1.5
+            assert made.fields["damage"].min() >= 0.0
+            assert made.fields["damage"].max() <= 1.0
+        else:
+            assert (record.length_px, record.width) == (0.0, 0.0)
+            assert record.relief_px > 0.0
+            assert made.fields["depth"].max() <= np.float16(record.relief_px), "less where it falls off the part"
+
+
+def test_centre_and_size_of_the_square_are_where_the_defect_lies(whole: SampleSpec) -> None:
+    low, high = whole.recipe.placement.extent
+    for made in make(whole):
+        record = made.record
+        assert low <= record.extent <= high
+        reach = 0.5 * record.extent * np.sqrt(2.0) * 64 + 2.0
+        for values in made.fields.values():
+            y, x = np.nonzero(values)
+            assert (np.hypot(y + 0.5 - 64 * record.center_y, x + 0.5 - 64 * record.center_x) <= reach).all()
 
 
 def test_identity_of_a_shard_covers_its_rows_and_its_sources(whole: SampleSpec) -> None:

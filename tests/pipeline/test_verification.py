@@ -182,7 +182,7 @@ def test_swapped_records_are_both_named(copied: Path) -> None:
         ("sources--builtin--brick--00000.json", "licence", "public domain", "inventory.parquet"),
         ("sources--builtin--brick--00000.json", "light_y", 0.5, "inventory.parquet"),
         ("bank--fracture--00000.json", "trajectory", 7, "bank"),
-        ("bank--fracture--00000.json", "branch_points", 77, "bank--fracture--00000"),
+        ("bank--fracture--00000.json", "from_edge", "yes", "bank--fracture--00000"),
     ],
 )
 def test_edited_record_is_found(record: str, field: str, value: object, where: str, copied: Path) -> None:
@@ -327,8 +327,8 @@ def test_chunk_that_does_not_decode_is_found_even_where_hashes_were_brought_into
 def test_what_verify_says_to_do_mends_the_corpus(
     copied: Path, recipe_file: Path, finished_digest: dict[str, str]
 ) -> None:
-    from pipeline.recipe import load_recipe
     from pipeline.generate import generate
+    from pipeline.recipe import load_recipe
     from tests.pipeline.conftest import digest
 
     damaged = ["data/builtin/brick/mask/c/1/0/0", "data/builtin/brick/source/zarr.json", "plan.parquet"]
