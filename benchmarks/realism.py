@@ -84,6 +84,7 @@ KINDS: Mapping[str, Kind] = {
             "overload": ((0.0, 0.05), (0.0, 0.0)),
             "grain_share": (0.3, 0.0, 0.8),
             "edge_share": (0.5, 0.9),
+            "render.roughness": ((0.03, 0.2), (0.0, 0.05)),
         },
     ),
     "pit": Kind(
@@ -336,8 +337,14 @@ def our_recipe(path: Path, data: Path, mechanism: str, count: int, changes: Mapp
     os.environ["MTD_ROOT"] = str(data)
     recipe = only_mechanisms(load_recipe(path, overrides={"count": count, "size": SIDE_PX}), [mechanism])
     params = recipe.params(mechanism)
-    changed = type(params).model_validate({**params.model_dump(), **changes})
-    content = {**recipe.model_dump(), "mechanisms": {mechanism: changed.model_dump()}}
+    look = {name.removeprefix("render."): value for name, value in changes.items() if name.startswith("render.")}
+    own = {name: value for name, value in changes.items() if not name.startswith("render.")}
+    changed = type(params).model_validate({**params.model_dump(), **own})
+    content = {
+        **recipe.model_dump(),
+        "mechanisms": {mechanism: changed.model_dump()},
+        "render": {**recipe.render.model_dump(), **look},
+    }
     return Recipe.model_validate(content)
 
 

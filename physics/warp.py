@@ -76,7 +76,7 @@ _FIRST = 0.2  # share of the load before the first snapshot
 _WARM_UP = 4  # iterations on the way there
 _MOMENTUM = 0.8
 _KEPT_STRETCH = 0.9  # share of a dent's stretch that is plastic: all but the yield strain of a few per cent
-_VISIBLE_SLOPE = 0.04  # shading changes by about as much
+_VISIBLE_SLOPE = 0.08  # shading changes by about as much: some eight grey levels of a lit surface
 _HELD = 0.47  # beyond this distance from the middle the sheet is held, in sides
 
 
@@ -86,8 +86,11 @@ class WarpParams(MechanismParams):
     edge_share: float = quantity(
         0.3, unit="1", ge=0, le=1, description="share of trajectories that come in from the edge of a part"
     )
+    severity: Distribution = quantity(
+        Distribution(low=0.4, high=1.0), unit="1", description="how far along its trajectory a sample is taken"
+    )
     area: Distribution = quantity(
-        Distribution(kind="loguniform", low=0.01, high=0.2), unit="1", description="area of the defect / picture"
+        Distribution(kind="loguniform", low=0.005, high=0.15), unit="1", description="area of the defect / picture"
     )
     snapshots: int = quantity(12, unit="states", ge=4, le=64, description="states kept along one trajectory")
     thickness: Distribution = quantity(
@@ -99,7 +102,9 @@ class WarpParams(MechanismParams):
     hardening: Distribution = quantity(
         Distribution(kind="loguniform", low=0.02, high=0.2), unit="D", description="growth of the yield moment"
     )
-    slope: Distribution = quantity(Distribution(low=0.2, high=0.5), unit="1", description="slope that the load aims at")
+    slope: Distribution = quantity(
+        Distribution(low=0.25, high=0.6), unit="1", description="slope that the load aims at"
+    )
 
 
 @dataclass(frozen=True)
@@ -682,7 +687,7 @@ def grow(params: WarpParams, specimen: Sheet) -> Trajectory:
     -------
     Trajectory
         ``height`` of the unloaded sheet; the displacement of its upper surface. ``area`` is the share of the square
-        where the slope has been 0.04 or more in some state so far (or 0.3 times the steepest slope of that state, if
+        where the slope has been 0.08 or more in some state so far (or 0.3 times the steepest slope of that state, if
         that is less, and within what is visible later); ``severity`` is the peak of the height so far / the last.
     """
     loading = _loading(specimen)

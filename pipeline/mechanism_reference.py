@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic_core import PydanticUndefined
-
 from manifests.distributions import Distribution
 from physics.mechanism import Mechanism, MechanismParams
 from physics.registry import MECHANISMS
@@ -43,8 +41,7 @@ def parameter_rows(params: MechanismParams) -> Iterator[tuple[str, str, str, str
         extra = field.json_schema_extra
         unit = str(extra["unit"]) if isinstance(extra, dict) and "unit" in extra else "1"
         meaning = (field.description or "").removesuffix(f" [{unit}]")
-        default = field.get_default(call_default_factory=True) if field.default is PydanticUndefined else field.default
-        yield name, _text(default), unit, meaning
+        yield name, _text(getattr(params, name)), unit, meaning
 
 
 def _section(mechanism: Mechanism[MechanismParams, object]) -> Iterator[str]:

@@ -75,10 +75,10 @@ def test_turned_sheet_gives_the_turned_trajectory(trajectories, style, dihedral)
     turned = grow(PARAMS, turn(sheet_of(style), dihedral))
     plain = trajectories[style]
     height = turn_array(plain.fields["height"], dihedral)
-    assert_allclose(turned.fields["height"], height, atol=1e-5 * np.abs(height).max())
+    assert_allclose(turned.fields["height"], height, atol=3e-5 * np.abs(height).max())
     down, right = turn_vector(plain.fields["displacement_y"], plain.fields["displacement_x"], dihedral)
-    assert_allclose(turned.fields["displacement_y"], down, atol=1e-5 * np.abs(down).max())
-    assert_allclose(turned.fields["displacement_x"], right, atol=1e-5 * np.abs(right).max())
+    assert_allclose(turned.fields["displacement_y"], down, atol=3e-5 * np.abs(down).max())
+    assert_allclose(turned.fields["displacement_x"], right, atol=3e-5 * np.abs(right).max())
 
 
 @pytest.mark.parametrize("style", STYLES + STYLES_AT_EDGE)

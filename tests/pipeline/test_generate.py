@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from manifests import Corpus
-from manifests.errors import OutputError, SourceError
+from manifests.corpus import read_array
+from manifests.errors import ConfigError, OutputError, SourceError
 from manifests.records import SampleStatus
-from pipeline.generate import generate, prepare
+from physics.registry import MECHANISMS
+from pipeline.generate import fill_bank, generate, prepare
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.verification import verify_corpus
-from tests.pipeline.conftest import ROOT, digest, surface
+from tests.pipeline.conftest import MECHANISMS_OF_RECIPE, ROOT, digest, surface
 
 if TYPE_CHECKING:
     from tests.pipeline.conftest import CommandLine
@@ -402,6 +404,183 @@ def test_mended_photograph_is_noticed(photographs: Path, tmp_path: Path) -> None
     (photographs / "part1.png").write_bytes(whole)
     assert generate(tmp_path / "out", recipe, workers=1).info.counts.sources == {"ok": 4}
     assert problems(tmp_path / "out") == []
+
+
+# ---------------------------------------------------------------- several mechanisms
+
+
+def test_fields_are_stored_for_a_samples_own_mechanism_and_are_zero_for_others(finished: Path) -> None:
+    corpus = Corpus(finished)
+    every = {name for known in corpus.info.mechanisms.values() for name in known.fields}
+    assert every == {"opening", "damage", "depth", "product"}
+    filled = dict.fromkeys(every, 0)
+    for sample in corpus:
+        record = sample.record
+        own = MECHANISMS[record.mechanism].fields
+        assert tuple(sample.fields) == own
+        for name in every:
+            key = f"{record.dataset}/{record.category}"
+            values = read_array(finished, "data", key, name, record.row, record.row + 1)[0]
+            assert not values.any() or name in own
+            filled[name] += bool(values.any())
+    assert min(filled.values()) >= 10, "and are there where they belong"
+
+
+def test_no_state_comes_twice_in_one_turn_on_one_photograph_of_a_tiny_set(tmp_path: Path) -> None:
+    """One photograph, one trajectory in its group, 3 states in range, 8 turns: all 24 ways are used."""
+    save(tmp_path / "parts" / "one.png", surface(1, (64, 64)))
+    few = {"grid": 32, "snapshots": 4, "severity": {"low": 0.5, "high": 1.0}}
+    recipe = small_recipe(
+        tmp_path / "parts", count=24, mechanisms={"pitting": few}, bank={"trajectories": 2, "groups": 2}
+    )
+    generate(tmp_path / "out", recipe, workers=1)
+    rows = [sample.record for sample in Corpus(tmp_path / "out", statuses=None)]
+    assert {row.trajectory for row in rows} == {0}
+    assert len({(row.snapshot, row.dihedral) for row in rows}) == len(rows) == 24
+    assert problems(tmp_path / "out") == []
+
+
+def test_bank_too_small_for_that_is_refused_before_anything_is_simulated(tmp_path: Path) -> None:
+    save(tmp_path / "parts" / "one.png", surface(1, (64, 64)))
+    few = {"grid": 32, "snapshots": 4, "severity": {"low": 0.5, "high": 1.0}}
+    recipe = small_recipe(
+        tmp_path / "parts", count=25, mechanisms={"pitting": few}, bank={"trajectories": 3, "groups": 2}
+    )
+    with pytest.raises(ConfigError, match="3 are too few for 25 samples on one photograph .* at least 4, or auto"):
+        generate(tmp_path / "out", recipe, workers=1)
+    assert not (tmp_path / "out" / "bank").exists()
+
+
+@pytest.mark.parametrize("name", ["fracture", "pitting"])
+def test_defect_that_comes_in_from_the_edge_touches_the_parts_edge(name: str, tmp_path: Path) -> None:
+    part = np.zeros((96, 96), dtype=np.uint8)
+    part[16:80, 12:84] = 255
+    for k in range(3):
+        save(tmp_path / "parts" / f"{k}.png", surface(k, (96, 96)))
+        save(tmp_path / "masks" / "parts" / f"{k}.png", part)
+    entering = {"grid": 32 if name == "pitting" else 64, "snapshots": 4, "edge_share": 1.0}
+    source = {"kind": "folder", "path": str(tmp_path / "parts"), "masks": str(tmp_path / "masks")}
+    recipe = small_recipe(
+        tmp_path, sources=[source], size=96, count=12, mechanisms={name: entering}, foreground={"margin_px": 0}
+    )
+    generate(tmp_path / "out", recipe, workers=1)
+    corpus = Corpus(tmp_path / "out")
+    assert len(corpus) >= 9
+    field = {"fracture": "opening", "pitting": "depth"}[name]
+    for sample in corpus:
+        assert sample.record.from_edge
+        inner = sample.foreground[1:-1, 1:-1]
+        border = sample.foreground.copy()
+        border[1:-1, 1:-1] &= ~(
+            inner & sample.foreground[:-2, 1:-1] & sample.foreground[2:, 1:-1]
+            & sample.foreground[1:-1, :-2] & sample.foreground[1:-1, 2:]
+        )  # fmt: skip
+        values = sample.fields[field].values
+        assert (values[border] > 0.02 * values.max()).any()
+
+
+def test_area_asked_is_reached_within_a_factor_on_a_surface_without_structure(tmp_path: Path) -> None:
+    for k in range(4):
+        save(tmp_path / "parts" / f"{k}.png", np.full((160, 160, 3), 120 + 10 * k, dtype=np.uint8))
+    pitting = {
+        "grid": 64,
+        "snapshots": 4,
+        "edge_share": 0.0,
+        "area": {"kind": "loguniform", "low": 0.005, "high": 0.05},
+    }
+    recipe = small_recipe(
+        tmp_path / "parts", size=160, count=24, mechanisms={"pitting": pitting}, store={"shard_images": 24}
+    )
+    info = generate(tmp_path / "out", recipe, workers=1).info
+    rows = [sample.record for sample in Corpus(tmp_path / "out")]
+    ratio = np.array([row.area_fraction / row.asked_area for row in rows if row.attempts == 1])
+    assert len(ratio) >= 16
+    assert 0.5 < np.median(ratio) < 2.0, ratio
+    assert np.mean((ratio > 1 / 3) & (ratio < 3)) > 0.7, ratio
+    (area,) = [row for row in info.distributions if row.quantity == "area"]
+    assert area.samples == len(rows)
+    assert area.got[2] == pytest.approx(np.median([row.area_fraction for row in rows]))
+
+
+# ---------------------------------------------------------------- a bank that is there already
+
+
+def simulated(out: Path) -> dict[str, int]:
+    """Trajectories that the last run simulated, by mechanism."""
+    last = json.loads((out / "log/runs.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert isinstance(last["simulated"], dict)
+    return last["simulated"]
+
+
+def other_choice(recipe: Recipe) -> Recipe:
+    """Another recipe that can use the same bank: other weights, areas, severities, count and photographs."""
+    plain = recipe.model_dump(mode="json")
+    plain.update(count=10, name="other", sources=[{"kind": "builtin", "categories": ["coins"]}])
+    plain["mechanisms"]["pitting"].update(weight=2.0, area={"low": 0.02, "high": 0.05})
+    plain["mechanisms"]["fracture"].update(severity={"low": 0.5, "high": 1.0})
+    return Recipe.model_validate(plain)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bank_of_another_recipe_is_used_again_with_the_same_bytes(
+    workers: int, finished: Path, recipe_file: Path, finished_digest: dict[str, str], tmp_path: Path
+) -> None:
+    other = other_choice(load_recipe(recipe_file, overrides={}))
+    generate(tmp_path / "shared", other, workers=workers, shared_bank=finished)
+    assert set(simulated(tmp_path / "shared").values()) <= {0}, "nothing was simulated"
+    generate(tmp_path / "alone", other, workers=1)
+    assert simulated(tmp_path / "alone") == {"fracture": 20, "pitting": 20}
+    assert digest(tmp_path / "shared") == digest(tmp_path / "alone")
+    assert problems(tmp_path / "shared") == []
+    assert digest(finished) == finished_digest, "the other corpus is left alone"
+
+
+def test_bank_that_fits_in_part_is_used_in_part(finished: Path, recipe_file: Path, tmp_path: Path) -> None:
+    plain = other_choice(load_recipe(recipe_file, overrides={})).model_dump(mode="json")
+    plain["mechanisms"]["pitting"].update(edge_share=0.9)
+    plain["bank"].update(trajectories=30)
+    recipe = Recipe.model_validate(plain)
+    notes: list[str] = []
+
+    class Listening:
+        def stage(self, name: str, total: int, done: int) -> None: ...
+        def advance(self, items: int, failures: int) -> None: ...
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    generate(tmp_path / "out", recipe, workers=1, shared_bank=finished, progress=Listening())
+    # of fracture's shards 0-15 and 16-29 only the first is there; of pitting's none
+    assert simulated(tmp_path / "out") == {"fracture": 14, "pitting": 30}
+    assert notes == [f"16 trajectories copied from {finished}"]
+    assert problems(tmp_path / "out") == []
+
+
+def test_damaged_bank_is_computed_anew_where_it_is_damaged(copied: Path, recipe_file: Path, tmp_path: Path) -> None:
+    other = other_choice(load_recipe(recipe_file, overrides={}))
+    shard = copied / "bank/pitting/depth/c/0/0/0/0"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    generate(tmp_path / "out", other, workers=1, shared_bank=copied)
+    assert simulated(tmp_path / "out") == {"fracture": 0, "pitting": 16}
+    generate(tmp_path / "alone", other, workers=1)
+    assert digest(tmp_path / "out") == digest(tmp_path / "alone")
+
+
+def test_bank_alone_is_what_the_corpus_goes_on_with(
+    recipe_file: Path, finished: Path, finished_digest: dict[str, str], tmp_path: Path
+) -> None:
+    recipe = load_recipe(recipe_file, overrides={})
+    rows = fill_bank(tmp_path / "out", recipe, workers=1, shared_bank=finished)
+    assert [(row.mechanism, row.trajectory) for row in rows] == [
+        (m, t) for m in MECHANISMS_OF_RECIPE for t in range(20)
+    ]
+    made = digest(tmp_path / "out")
+    assert not any(name.startswith(("commits/samples", "manifest", "corpus.json")) for name in made)
+    assert made.items() <= finished_digest.items()
+    generate(tmp_path / "out", recipe, workers=1)
+    assert digest(tmp_path / "out") == finished_digest
+    assert simulated(tmp_path / "out") == {}
 
 
 # ---------------------------------------------------------------- odd pictures

@@ -336,8 +336,11 @@ def test_bank_of_a_given_size_has_it_for_every_mechanism() -> None:
 
 
 @pytest.mark.parametrize(("size", "channels", "expected"), [(64, 1, 256), (256, 3, 254), (1024, 3, 15), (4096, 3, 1)])
-def test_shard_holds_about_50_megabytes(size: int, channels: int, expected: int) -> None:
-    assert shard_rows(load_recipe(None, overrides={"size": size}), channels, 10_000) == expected
+def test_shard_holds_about_50_megabytes_and_no_more_than_there_are(size: int, channels: int, expected: int) -> None:
+    recipe = load_recipe(None, overrides={"size": size})
+    assert [shard_rows(recipe, channels, count) for count in (1000, 7, 0)] == [expected, min(expected, 7), 1]
+    given = load_recipe(None, overrides={"size": size, "store": {"shard_images": 33}})
+    assert [shard_rows(given, channels, count) for count in (1000, 7)] == [33, 33]
 
 
 # ---------------------------------------------------------------- places
