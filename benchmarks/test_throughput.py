@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from manifests.config import BankConfig, FractureConfig, SourceSpec
 from pipeline.recipe import Recipe
 
 
@@ -15,12 +14,14 @@ def test_throughput_benchmark_measures_every_stage() -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    recipe = Recipe(
-        count=8,
-        size=64,
-        sources=(SourceSpec(kind="builtin", categories=("coins",)),),
-        bank=BankConfig(trajectories=10),
-        fracture=FractureConfig(grid=64, snapshots=6),
+    recipe = Recipe.model_validate(
+        {
+            "count": 8,
+            "size": 64,
+            "sources": [{"kind": "builtin", "categories": ["coins"]}],
+            "bank": {"trajectories": 10},
+            "mechanisms": {"fracture": {"grid": 64, "snapshots": 6}, "pitting": {"grid": 32, "snapshots": 4}},
+        }
     )
     found = module.measure(recipe, rounds=1, workers=(1,))
     assert all(found[1][stage] > 0 for stage in (*module.SAMPLE_STAGES, "wall", "samples_wall", "png"))

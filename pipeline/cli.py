@@ -348,12 +348,15 @@ def bank(
     from pipeline import generate as job
     from pipeline.bank_sheet import draw_bank
     from pipeline.bank_summary import summarise_bank
-    from pipeline.store import read_identity
+    from pipeline.store import open_output, read_identity
 
     given = (config, source, count, size, seed, mechanism)
     is_there = (out / layout.CONFIG).is_file() and not any(given)
     recipe = read_identity(out).recipe if is_there else _recipe(*given)
-    if not (out / layout.CORPUS).is_file():
+    if (out / layout.CORPUS).is_file():
+        if not is_there:
+            open_output(out, recipe)  # refuses another recipe than the corpus was made with
+    else:
         with ConsoleProgress(console) as progress:
             try:
                 job.fill_bank(

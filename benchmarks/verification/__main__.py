@@ -27,8 +27,8 @@ TOPICS = {
 HEAD = """# Verification
 
 What the solvers give beside known answers, at the tolerances that the tests hold them to. Each case runs the kernels
-that make the bank, not copies of them. Written by `make verification`, which takes a minute or two; nothing here is typed by
-hand. `benchmarks/test_verification.py` runs the same cases in the test-suite.
+that make the bank, not copies of them. Written by `make verification`, which takes a minute or two; nothing here is
+typed by hand. `benchmarks/test_verification.py` runs the same cases in the test-suite.
 
 {holding} of {total} cases hold. Errors are relative unless marked *abs*.
 """

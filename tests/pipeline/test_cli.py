@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +18,15 @@ import pytest
 from PIL import Image
 
 from manifests import __version__
+from physics.registry import MECHANISMS
 from pipeline import cli
+from pipeline.mechanism_reference import mechanism_reference, parameter_rows
 from tests.pipeline.conftest import digest, surface
 
 if TYPE_CHECKING:
     from tests.pipeline.conftest import CommandLine
 
-COMMANDS = ("generate", "plan", "verify", "info", "inspect", "sheet", "schema")
+COMMANDS = ("generate", "plan", "verify", "info", "inspect", "sheet", "bank", "mechanisms", "schema")
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,23 @@ def test_no_arguments_show_help(say: Callable[..., Said]) -> None:
         (["generate", "out", "--source", "mvtec:nowhere"], "nowhere does not exist"),
         (["generate", "out", "--source", "builtin", "--source", "builtin"], "comes from two sources"),
         (["generate", "out", "--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (
+            ["generate", "out", "--mechanism", "rust"],
+            "--mechanism rust: there is none of this name; there are fracture, ",
+        ),
+        (
+            ["generate", "out", "--mechanism", "fracture", "--mechanism", "Pitting"],
+            "--mechanism Pitting: there is none",
+        ),
+        (["generate", "out", "--bank", "nowhere"], "--bank nowhere: holds no bank"),
+        (["generate", "out", "--bank", "."], r"--bank \.: holds no bank"),
+        (["plan", "out", "--mechanism", "rust"], "--mechanism rust: there is none"),
+        (["bank", "out", "--mechanism", "rust"], "--mechanism rust: there is none"),
+        (["bank", "out", "--bank", "nowhere"], "--bank nowhere: holds no bank"),
+        (["bank", "out", "--picture", "bank.psd"], "bank.psd: expected a picture's name"),
+        (["bank", "out", "--count", "0"], "count: .* got 0"),
+        (["bank", "out", "--source", "folder:nowhere"], "nowhere does not exist"),
+        (["mechanisms", "rust"], "mechanism 'rust': there is none of this name; there are fracture, "),
         (["plan", "out", "--count", "0"], "count: .* got 0"),
         (["inspect", "x.png", "--source", "folder:nowhere"], "nowhere does not exist"),
         (["inspect", "x.psd", "--source", "builtin"], "x.psd: expected a picture's name"),
@@ -152,6 +171,8 @@ def test_bad_argument_is_one_line_and_exit_2(
         ("size: 7", "size: "),
         ("sources: [{kind: folder, path: '${NOT_SET_ANYWHERE}'}]", "NOT_SET_ANYWHERE is not set"),
         ("sources: [{kind: builtin, categories: [brik]}]", "unknown category 'brik'; nearest known: brick"),
+        ("mechanisms: {rust: {}}", r"unknown key 'mechanisms\.rust'; (did you mean|known: fracture, )"),
+        ("mechanisms: {pitting: {wieght: 2}}", r"unknown key 'mechanisms\.pitting\.wieght'; did you mean 'weight'"),
         ("count: [", "not valid YAML"),
         ("- 1", "expected a mapping"),
     ],
@@ -423,6 +444,133 @@ def test_plan_shows_a_table_and_an_estimate_and_makes_no_sample(
     assert not any(name.startswith(("commits/samples", "manifest", "corpus.json")) for name in made)
     assert say("generate", "out", "--config", recipe_file).code == 0
     assert digest(tmp_path / "out") == finished_digest
+
+
+def test_only_the_mechanism_that_is_asked_for_is_made(
+    say: Callable[..., Said], recipe_file: Path, tmp_path: Path
+) -> None:
+    options = ("--config", recipe_file, "--count", "4", "--mechanism", "pitting")
+    assert say("generate", "out", *options).code == 0
+    found = json.loads(say("info", "out", "--json").out)
+    assert found["counts"]["by_mechanism"] == {"pitting": 4}
+    assert found["counts"]["trajectories"] == {"pitting": 20}
+    assert list(found["mechanisms"]) == ["pitting"]
+    assert found["config"]["mechanisms"]["pitting"]["snapshots"] == 4, "as the recipe has it"
+    assert say("verify", "out").code == 0
+    said = say("generate", "out", *options[:-1], "fracture")
+    assert said.code == 2
+    assert "was begun with another recipe (mechanisms.fracture is null there" in one_line(said)
+
+
+def test_bank_too_small_for_the_plan_is_one_line_and_exit_2(say: Callable[..., Said], tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "{count: 3000, size: 64, sources: [{kind: builtin, categories: [coins]}], bank: {trajectories: 10},"
+        " mechanisms: {pitting: {grid: 32, snapshots: 4}}}"
+    )
+    said = say("generate", "out", "--config", "recipe.yaml")
+    assert said.code == 2
+    assert re.search(r"bank\.trajectories: 10 are too few for \d+ samples .* at least \d+, or auto", one_line(said))
+
+
+# ---------------------------------------------------------------- bank
+
+
+def simulated(out: Path) -> dict[str, int]:
+    """Trajectories that all runs together simulated, by mechanism."""
+    total: dict[str, int] = {}
+    for line in (out / "log/runs.jsonl").read_text(encoding="utf-8").splitlines():
+        for name, number in json.loads(line)["simulated"].items():
+            total[name] = total.get(name, 0) + number
+    return total
+
+
+def test_bank_is_filled_shown_and_drawn_and_generate_goes_on_with_it(
+    say: Callable[..., Said], recipe_file: Path, finished_digest: dict[str, str], tmp_path: Path
+) -> None:
+    said = say("bank", "out", "--config", recipe_file)
+    assert (said.code, said.err) == (0, "")
+    for name, states in (("fracture", 6), ("pitting", 4)):
+        assert re.search(rf"{name}\W+20\W+{states}\W", said.out)
+    assert said.out.count(" ms ") == 4, "a trajectory and a state of each"
+    with Image.open(tmp_path / "out-bank.png") as picture:
+        assert np.asarray(picture).std() > 10
+    made = digest(tmp_path / "out")
+    assert not any(name.startswith(("commits/samples", "manifest", "corpus.json")) for name in made)
+    again = say("bank", "out", "--picture", "again.png")  # of a folder that is there, as it was begun
+    assert again.code == 0
+    assert simulated(tmp_path / "out") == {"fracture": 20, "pitting": 20}
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out-bank.png").read_bytes()
+    assert say("generate", "out", "--config", recipe_file).code == 0
+    assert digest(tmp_path / "out") == finished_digest
+    assert simulated(tmp_path / "out") == {"fracture": 20, "pitting": 20}
+
+
+def test_bank_of_a_finished_corpus_is_shown_and_nothing_is_changed(
+    say: Callable[..., Said], finished: Path, recipe_file: Path, finished_digest: dict[str, str], tmp_path: Path
+) -> None:
+    log = (finished / "log/runs.jsonl").read_bytes()
+    for options in ([], ["--config", recipe_file]):
+        said = say("bank", finished, "--picture", "new/bank.png", *options)
+        assert said.code == 0
+        assert "bank of small" in said.out
+        assert (tmp_path / "new/bank.png").stat().st_size > 5000
+    assert digest(finished) == finished_digest
+    assert (finished / "log/runs.jsonl").read_bytes() == log
+
+
+def test_bank_of_a_finished_corpus_is_not_shown_as_another_recipes(
+    say: Callable[..., Said], finished: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    said = say("bank", finished, "--config", recipe_file, "--seed", "1", "--picture", "x.png")
+    assert said.code == 2
+    assert "seed is 0 there and 1 here" in one_line(said)
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_bank_that_is_there_is_copied_by_option_or_by_environment(
+    say: Callable[..., Said], finished: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--config", recipe_file, "--count", "6")
+    said = say("generate", "one", *options, "--bank", finished)
+    assert said.code == 0
+    assert f"40 trajectories copied from {finished}" in said.out
+    assert simulated(tmp_path / "one") == {"fracture": 0, "pitting": 0}
+    monkeypatch.setenv("MAPHC2F_BANK", str(finished))
+    said = say("bank", "two", *options)
+    assert said.code == 0
+    assert said.out.count("copied") == 3, "the note, and the cost of each mechanism"
+    assert simulated(tmp_path / "two") == {"fracture": 0, "pitting": 0}
+    assert say("generate", "two", *options).code == 0
+    assert digest(tmp_path / "one") == digest(tmp_path / "two")
+
+
+# ---------------------------------------------------------------- mechanisms
+
+
+def test_mechanisms_are_listed_with_their_fields(maphc2f: CommandLine, tmp_path: Path) -> None:
+    wide = replace(maphc2f, environment={**maphc2f.environment, "COLUMNS": "400"})
+    done = wide.run("mechanisms")
+    assert (done.returncode, done.stderr) == (0, "")
+    for known in MECHANISMS.values():
+        fields = ", ".join(known.fields)
+        row = rf"{known.name}\W+{re.escape(known.summary)}\W+{fields}\W+{known.params().snapshots}\b"
+        assert re.search(row, done.stdout), known.name
+
+
+@pytest.mark.parametrize("name", ["fracture", "pitting"])
+def test_mechanism_is_told_with_every_parameter_its_default_and_unit(name: str, maphc2f: CommandLine) -> None:
+    wide = replace(maphc2f, environment={**maphc2f.environment, "COLUMNS": "400"})
+    done = wide.run("mechanisms", name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{MECHANISMS[name].title} ({name})" in done.stdout
+    for row in parameter_rows(MECHANISMS[name].params()):
+        assert all(cell in done.stdout for cell in row), row
+        assert re.search(rf"^\W*{row[0]}\W", done.stdout, flags=re.MULTILINE)
+
+
+def test_mechanisms_as_markdown_are_the_reference(say: Callable[..., Said]) -> None:
+    said = say("mechanisms", "--markdown")
+    assert (said.code, said.err, said.out) == (0, "", mechanism_reference())
 
 
 # ---------------------------------------------------------------- schema

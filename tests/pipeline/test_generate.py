@@ -446,7 +446,7 @@ def test_bank_too_small_for_that_is_refused_before_anything_is_simulated(tmp_pat
     recipe = small_recipe(
         tmp_path / "parts", count=25, mechanisms={"pitting": few}, bank={"trajectories": 3, "groups": 2}
     )
-    with pytest.raises(ConfigError, match="3 are too few for 25 samples on one photograph .* at least 4, or auto"):
+    with pytest.raises(ConfigError, match=r"3 are too few for 25 samples on one photograph .* at least 4, or auto"):
         generate(tmp_path / "out", recipe, workers=1)
     assert not (tmp_path / "out" / "bank").exists()
 
@@ -497,9 +497,9 @@ def test_area_asked_is_reached_within_a_factor_on_a_surface_without_structure(tm
     assert len(ratio) >= 16
     assert 0.5 < np.median(ratio) < 2.0, ratio
     assert np.mean((ratio > 1 / 3) & (ratio < 3)) > 0.7, ratio
-    (area,) = [row for row in info.distributions if row.quantity == "area"]
-    assert area.samples == len(rows)
-    assert area.got[2] == pytest.approx(np.median([row.area_fraction for row in rows]))
+    (told,) = [row for row in info.distributions if row.quantity == "area"]
+    assert told.samples == len(rows)
+    assert told.got[2] == pytest.approx(np.median([row.area_fraction for row in rows]))
 
 
 # ---------------------------------------------------------------- a bank that is there already

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 
 from manifests import Corpus, Sample, layout
 from manifests.errors import CorpusError
+from manifests.fields import FIELDS
 from manifests.hashing import canonical_json, sha256_bytes, sha256_file
 from manifests.records import FileRecord, SampleRecord
 from manifests.tables import from_table, read_table, to_table, write_table
@@ -41,7 +42,7 @@ def kind(name: str) -> str:
         return "commit of " + parts[1].split("--")[0]
     if parts[-1] == "zarr.json":
         return f"metadata at depth {len(parts)} of {parts[0]}"
-    array = [part for part in parts if part in {*layout.SAMPLE_ARRAYS, *layout.SOURCE_ARRAYS, "segments"}]
+    array = [part for part in parts if part in {*layout.SAMPLE_ARRAYS, *layout.SOURCE_ARRAYS, *FIELDS, "segments"}]
     return "/".join([parts[0], *array])
 
 
@@ -181,6 +182,7 @@ def test_swapped_records_are_both_named(copied: Path) -> None:
         ("samples--builtin--brick--00000.json", "id", "0" * 16, "samples--builtin--brick--00000"),
         ("sources--builtin--brick--00000.json", "licence", "public domain", "inventory.parquet"),
         ("sources--builtin--brick--00000.json", "light_y", 0.5, "inventory.parquet"),
+        ("samples--builtin--brick--00000.json", "mechanism", "pitting", "sample "),
         ("bank--fracture--00000.json", "trajectory", 7, "bank"),
         ("bank--fracture--00000.json", "from_edge", "yes", "bank--fracture--00000"),
     ],
@@ -241,6 +243,72 @@ def test_change_outside_the_mask_is_found_even_where_all_hashes_were_brought_int
     assert "1 px changed visibly outside the mask" in found[0]
 
 
+def rewrite_shard_listing(out: Path, record: str) -> None:
+    """Make a commit record, and corpus.json, agree with the shard's files."""
+
+    def change(content: dict[str, object]) -> None:
+        listed = content["files"]
+        assert isinstance(listed, list)
+        for file in listed:
+            file.update(bytes=(out / file["path"]).stat().st_size, sha256=sha256_file(out / file["path"]))
+
+    edit_json(out / layout.COMMITS / record, change)
+    rewrite_listing(out)
+
+
+@pytest.mark.parametrize("mechanism", ["fracture", "pitting"])
+def test_field_that_another_mechanism_has_is_found_even_where_all_hashes_were_brought_into_line(
+    mechanism: str, copied: Path
+) -> None:
+    sample = Corpus(copied).where(category="brick", mechanism=mechanism)[0]
+    name = "depth" if mechanism == "fracture" else "opening"
+    array = zarr.open_array(copied / f"data/builtin/brick/{name}", mode="r+")
+    values = np.asarray(array[sample.record.row])
+    assert not values.any()
+    values[32, 32] = 1.0
+    array[sample.record.row] = values
+    rewrite_shard_listing(copied, layout.commit_name("samples", "builtin/brick", sample.record.shard))
+    where = f"sample {sample.record.id} (builtin/brick row {sample.record.row})"
+    assert problems(copied) == [f"{where}: the {name} field is not empty, though {mechanism} (ok) has none"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_field_that_is_not_finite_is_found_even_where_all_hashes_were_brought_into_line(
+    value: float, copied: Path
+) -> None:
+    sample = Corpus(copied).where(category="hex_nut", mechanism="pitting")[0]
+    array = zarr.open_array(copied / "data/builtin/hex_nut/depth", mode="r+")
+    values = np.asarray(array[sample.record.row])
+    values[tuple(np.argwhere(sample.foreground)[0])] = value
+    array[sample.record.row] = values
+    rewrite_shard_listing(copied, layout.commit_name("samples", "builtin/hex_nut", sample.record.shard))
+    (found,) = problems(copied)
+    assert "the depth field is not finite or lies off the part" in found
+
+
+def test_field_off_the_part_is_found_even_where_all_hashes_were_brought_into_line(copied: Path) -> None:
+    sample = Corpus(copied).where(category="hex_nut", mechanism="fracture")[0]
+    array = zarr.open_array(copied / "data/builtin/hex_nut/damage", mode="r+")
+    values = np.asarray(array[sample.record.row])
+    values[tuple(np.argwhere(~sample.foreground)[0])] = 0.5
+    array[sample.record.row] = values
+    rewrite_shard_listing(copied, layout.commit_name("samples", "builtin/hex_nut", sample.record.shard))
+    (found,) = problems(copied)
+    assert "the damage field is not finite or lies off the part" in found
+
+
+def test_bank_with_a_trajectory_less_is_found(copied: Path) -> None:
+    def change(content: dict[str, object]) -> None:
+        rows = content["rows"]
+        assert isinstance(rows, list)
+        rows.pop()
+
+    edit_json(copied / "commits/bank--pitting--00001.json", change)
+    rewrite_listing(copied)
+    found = problems(copied)
+    assert any("bank/pitting: its records hold 19 trajectories, not 0 to 19" in problem for problem in found)
+
+
 def _rewrite_manifest(out: Path) -> None:
     rows = []
     for path in (out / layout.COMMITS).glob("samples--*"):
@@ -272,6 +340,10 @@ def test_manifest_in_another_order_is_found(copied: Path) -> None:
         lambda info: info["statistics"]["contrast"].update(median=1.0),
         lambda info: info["licences"][0].update(licence="public domain"),
         lambda info: info["config"].update(count=25),
+        lambda info: info["distributions"][0]["got"].reverse(),
+        lambda info: info["distributions"][1].update(distance=0.0),
+        lambda info: info["mechanisms"]["pitting"].update(summary="magic"),
+        lambda info: info["counts"]["trajectories"].update(pitting=21),
         lambda info: info.update(name="other"),
         lambda info: info.update(code_version="0.0.0"),
         lambda info: info.update(schema_version=2),
@@ -302,9 +374,9 @@ def test_path_that_climbs_out_is_refused(copied: Path) -> None:
     assert any("leaves" in problem for problem in problems(copied))
 
 
-@pytest.mark.parametrize("array", ["image", "mask", "opening", "damage", "source", "foreground"])
+@pytest.mark.parametrize("array", ["image", "mask", "opening", "depth", "source", "foreground"])
 def test_chunk_that_does_not_decode_is_found_even_where_hashes_were_brought_into_line(array: str, copied: Path) -> None:
-    stage = "samples" if array in layout.SAMPLE_ARRAYS else "sources"
+    stage = "sources" if array in layout.SOURCE_ARRAYS else "samples"
     record = copied / f"commits/{stage}--builtin--brick--00000.json"
     named = [f["path"] for f in json.loads(record.read_bytes())["files"]]
     shard = copied / next(name for name in named if f"/brick/{array}/" in name)
@@ -343,6 +415,21 @@ def test_what_verify_says_to_do_mends_the_corpus(
     assert digest(copied) == finished_digest
 
 
+def placed_on_picture(record: SampleRecord, ends: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Points (..., 2) of the square, laid on the picture as recorded, pixels."""
+    ends = ends - 0.5
+    side, turn = record.extent * size, np.deg2rad(record.angle_deg + 90.0 * (record.dihedral % 4))
+    x = ends[..., 1] * (-1.0 if record.dihedral >= 4 else 1.0)
+    y = ends[..., 0]
+    return np.stack(
+        [
+            record.center_y * size + side * (y * np.cos(turn) - x * np.sin(turn)),
+            record.center_x * size + side * (y * np.sin(turn) + x * np.cos(turn)),
+        ],
+        axis=-1,
+    )
+
+
 def far_from_crack(sample: Sample, support_px: int) -> NDArray[np.bool_]:
     """Where no bit may differ: beyond the support around the crack's stored path, laid on the picture as recorded."""
     record = sample.record
@@ -350,23 +437,32 @@ def far_from_crack(sample: Sample, support_px: int) -> NDArray[np.bool_]:
     segments = np.asarray(zarr.open_array(bank / "segments", mode="r")[record.trajectory], dtype=float)
     opening = np.asarray(zarr.open_array(bank / "opening", mode="r")[record.trajectory])[record.snapshot]
     size = sample.mask.shape[0]
-    ends = segments[(opening > 0).any(axis=1)].reshape(-1, 2, 2) - 0.5
-    side, turn = record.extent * size, np.deg2rad(record.angle_deg + 90.0 * (record.dihedral % 4))
-    x = ends[..., 1] * (-1.0 if record.dihedral >= 4 else 1.0)
-    y = ends[..., 0]
-    placed = np.stack(
-        [
-            record.center_y * size + side * (y * np.cos(turn) - x * np.sin(turn)),
-            record.center_x * size + side * (y * np.sin(turn) + x * np.cos(turn)),
-        ],
-        axis=-1,
-    )
+    placed = placed_on_picture(record, segments[(opening > 0).any(axis=1)].reshape(-1, 2, 2), size)
     steps = np.linspace(0.0, 1.0, 9)[:, None, None]
     path = (placed[:, 0] * (1 - steps) + placed[:, 1] * steps).reshape(-1, 2)
-    centres = np.argwhere(np.ones((size, size))) + 0.5
-    nearest = np.asarray(cKDTree(path).query(centres)[0]).reshape(size, size)
     ragged_px = 3.0  # the path's wiggle and the lips' roughness
-    return np.asarray(nearest > support_px + record.width * size / 2 + ragged_px)
+    return far_from(path, size, support_px + record.width * size / 2 + ragged_px)
+
+
+def far_from_pits(sample: Sample, support_px: int) -> NDArray[np.bool_]:
+    """The same around the cells of the bank that have lost or gained anything."""
+    record = sample.record
+    bank = sample.root / "bank" / "pitting"
+    depth, product = (
+        np.asarray(zarr.open_array(bank / name, mode="r")[record.trajectory])[record.snapshot]
+        for name in ("depth", "product")
+    )
+    size, grid = sample.mask.shape[0], depth.shape[0]
+    cells = placed_on_picture(record, (np.argwhere((depth != 0) | (product != 0)) + 0.5) / grid, size)
+    cell_px = record.extent * size / grid
+    reach_px = 2.0 * cell_px + 2.0  # of the interpolation between cells, and the outline's wiggle
+    return far_from(cells, size, support_px + reach_px)
+
+
+def far_from(points: NDArray[np.float64], size: int, reach_px: float) -> NDArray[np.bool_]:
+    centres = np.argwhere(np.ones((size, size))) + 0.5
+    nearest = np.asarray(cKDTree(points).query(centres)[0]).reshape(size, size)
+    return np.asarray(nearest > reach_px)
 
 
 def test_no_sample_breaks_an_invariant_by_an_independent_count(finished: Path) -> None:
@@ -375,12 +471,15 @@ def test_no_sample_breaks_an_invariant_by_an_independent_count(finished: Path) -
     label = corpus.info.config["label"]
     support = corpus.info.config["npcf"]["support_px"]
     assert len(corpus) == 24
+    looked_at = 0
     for sample in corpus:
         inside = sample.mask == 255
         assert set(np.unique(sample.mask)) <= {0, 255}
         change = np.abs(sample.image.astype(int) - sample.source.astype(int)).max(axis=2)
         assert not (change[~inside] >= label["visible_threshold"]).any()
-        assert change[far_from_crack(sample, support)].max(initial=0) == 0
+        far = (far_from_crack if sample.record.mechanism == "fracture" else far_from_pits)(sample, support)
+        assert change[far].max(initial=0) == 0
+        looked_at += int(far.sum())
         # no invisible label: each pixel of the mask has a visible change within one pixel
         visible = np.pad(change >= label["visible_threshold"], 1)
         shifts = [np.roll(visible, (dy, dx), (0, 1))[1:-1, 1:-1] for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
@@ -389,3 +488,4 @@ def test_no_sample_breaks_an_invariant_by_an_independent_count(finished: Path) -
         assert label["min_area"] <= inside.mean() <= label["max_area"]
         assert sample.record.area_px == inside.sum()
         assert sample.record.residual <= corpus.info.config["npcf"]["tolerance"]
+    assert looked_at > 24 * 64 * 64 / 4

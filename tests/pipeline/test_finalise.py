@@ -1,0 +1,173 @@
+"""What corpus.json says of a corpus: counts, figures, and what was asked beside what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from manifests.corpus import CorpusInfo, DistributionInfo
+from manifests.records import BankRecord, SampleRecord, SampleStatus, SourceRecord, SourceStatus
+from physics.registry import MECHANISMS
+from pipeline.finalise import summarise
+from pipeline.recipe import Recipe
+
+RECIPE = Recipe.model_validate(
+    {
+        "mechanisms": {
+            "fracture": {
+                "severity": {"low": 0.2, "high": 1.0},
+                "area": {"kind": "loguniform", "low": 0.001, "high": 0.1},
+                "width": {"low": 0.01, "high": 0.02},
+            },
+            "pitting": {"area": {"low": 0.02, "high": 0.04}, "severity": {"low": 0.5, "high": 0.5}},
+        }
+    }
+)
+
+
+def sample(index: int, mechanism: str, *, ok: bool = True, **figures: float) -> SampleRecord:
+    return SampleRecord(
+        id=f"{index:016x}", index=index, dataset="made", category="brick" if index % 2 else "tile", shard=0, row=index,
+        source=0, source_sha256="", mechanism=mechanism, trajectory=0, snapshot=0, group=0, dihedral=0, angle_deg=0.0,
+        from_edge=False, anchor_y=0.5, anchor_x=0.5, asked_area=0.01, asked_severity=0.5, seed_path="0/SAMPLE/0",
+        extent=0.5, center_y=0.5, center_x=0.5, status=SampleStatus.OK if ok else SampleStatus.INVISIBLE, attempts=1,
+        area_px=3, iterations=7, bbox_y0=0, bbox_x0=0, bbox_y1=2, bbox_x1=3, image_sha256="", mask_sha256="",
+        area_fraction=figures.get("area", 0.03), severity=figures.get("severity", 0.5),
+        width=figures.get("width", 0.0), length_px=9.0, relief_px=0.5, contrast=20.0, residual=1e-4,
+    )  # fmt: skip
+
+
+def photograph(index: int, status: SourceStatus, licence: str = "CC0") -> SourceRecord:
+    return SourceRecord(
+        dataset="made", category="brick", path=f"{index}.png", sha256="", bytes=9, width_px=16, height_px=16,
+        channels=1, bit_depth=8, licence=licence, status=status, index=index,
+    )  # fmt: skip
+
+
+def trajectory(number: int, mechanism: str) -> BankRecord:
+    return BankRecord(
+        trajectory=number, mechanism=mechanism, group=0, from_edge=False, seed_path="", severity=(1.0,), area=(0.1,),
+        facts={},
+    )  # fmt: skip
+
+
+def summary(samples: Sequence[SampleRecord]) -> CorpusInfo:
+    return summarise(RECIPE, sources=[], bank=[], samples=samples)
+
+
+def row_of(info: CorpusInfo, mechanism: str, quantity: str) -> DistributionInfo:
+    (found,) = [row for row in info.distributions if (row.mechanism, row.quantity) == (mechanism, quantity)]
+    return found
+
+
+def test_counts_are_those_of_the_records() -> None:
+    samples = [sample(k, "fracture" if k < 5 else "pitting", ok=k != 3) for k in range(7)]
+    sources = [
+        photograph(0, SourceStatus.OK),
+        photograph(1, SourceStatus.OK, "CC BY"),
+        photograph(-1, SourceStatus.EMPTY),
+    ]
+    bank = [trajectory(k, "fracture") for k in range(3)] + [trajectory(k, "pitting") for k in range(2)]
+    info = summarise(RECIPE, sources=sources, bank=bank, samples=samples)
+    counts = info.counts
+    assert counts.total == 7
+    assert counts.by_status == {"ok": 6, "invisible": 1}
+    assert counts.by_category == {"made/tile": {"ok": 4}, "made/brick": {"ok": 2, "invisible": 1}}
+    assert counts.by_mechanism == {"fracture": 5, "pitting": 2}
+    assert counts.sources == {"ok": 2, "empty": 1}
+    assert counts.trajectories == {"fracture": 3, "pitting": 2}
+    assert [(entry.licence, entry.sources) for entry in info.licences] == [("CC0", 1), ("CC BY", 1)]
+
+
+def test_mechanisms_that_take_part_are_told_with_their_fields_and_no_others() -> None:
+    info = summary([])
+    assert list(info.mechanisms) == ["fracture", "pitting"]
+    for name, told in info.mechanisms.items():
+        known = MECHANISMS[name]
+        assert (told.title, told.summary, told.fields) == (known.title, known.summary, list(known.fields))
+
+
+def test_every_distribution_of_the_recipe_is_compared_and_width_only_of_what_opens() -> None:
+    found = [(row.mechanism, row.quantity, row.unit) for row in summary([]).distributions]
+    assert found == [
+        ("fracture", "area", "1"),
+        ("fracture", "severity", "1"),
+        ("fracture", "width", "1"),
+        ("pitting", "area", "1"),
+        ("pitting", "severity", "1"),
+    ]
+
+
+def test_without_samples_nothing_was_got() -> None:
+    for row in summary([sample(0, "pitting", ok=False)]).distributions:
+        assert (row.got, row.samples, row.distance) == ([], 0, 0.0)
+        assert len(row.asked) == 5
+
+
+def test_asked_quantiles_are_those_of_the_recipe() -> None:
+    info = summary([])
+    assert row_of(info, "fracture", "severity").asked == pytest.approx([0.24, 0.4, 0.6, 0.8, 0.96])
+    assert row_of(info, "fracture", "area").asked == pytest.approx(
+        [1e-3 * 100**share for share in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    )
+    assert row_of(info, "pitting", "severity").asked == [0.5] * 5
+
+
+def test_got_are_the_quantiles_of_a_mechanisms_own_accepted_samples() -> None:
+    samples = [sample(k, "pitting", area=0.02 + 0.001 * k) for k in range(21)]
+    samples += [sample(100 + k, "fracture", area=0.5, severity=1.0, width=0.015) for k in range(4)]
+    samples += [sample(200, "pitting", ok=False, area=0.9)]
+    info = summary(samples)
+    area = row_of(info, "pitting", "area")
+    assert area.samples == 21
+    assert area.got == pytest.approx([0.021, 0.025, 0.03, 0.035, 0.039])
+    assert area.distance == pytest.approx(1 / 21), "20 steps of 1/20 against 21 of 1/21"
+    width = row_of(info, "fracture", "width")
+    assert (width.samples, width.got, width.distance) == (4, [0.015] * 5, pytest.approx(0.5))
+
+
+@pytest.mark.parametrize(
+    ("areas", "expected"),
+    [
+        ([0.03], 0.5),
+        ([0.025, 0.035], 0.25),
+        ([0.02] * 3, 1.0),
+        ([0.04] * 3, 1.0),
+        ([0.001, 0.5], 0.5),
+        ([0.9] * 4, 1.0),
+        (list(0.02 + 0.02 * (np.arange(50) + 0.5) / 50), 0.01),
+    ],
+)
+def test_distance_of_known_samples(areas: list[float], expected: float) -> None:
+    info = summary([sample(k, "pitting", area=area) for k, area in enumerate(areas)])
+    assert row_of(info, "pitting", "area").distance == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("severity", "expected"), [([0.5, 0.5, 0.5], 0.0), ([0.5, 0.6], 0.5), ([0.4], 1.0), ([0.6], 1.0)]
+)
+def test_distance_from_a_distribution_of_one_point_is_the_share_that_misses_it(
+    severity: list[float], expected: float
+) -> None:
+    info = summary([sample(k, "pitting", severity=value) for k, value in enumerate(severity)])
+    assert row_of(info, "pitting", "severity").distance == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(1e-4, 0.2), min_size=1, max_size=30))
+def test_distance_is_that_of_kolmogorov_and_smirnov(areas: list[float]) -> None:
+    info = summary([sample(k, "fracture", area=area) for k, area in enumerate(areas)])
+    reference = stats.kstest(areas, stats.loguniform(0.001, 0.1).cdf).statistic
+    assert row_of(info, "fracture", "area").distance == pytest.approx(reference, abs=1e-9)
+
+
+def test_figures_are_spread_over_accepted_samples_alone() -> None:
+    samples = [sample(k, "fracture", area=0.01 * (k + 1)) for k in range(11)]
+    spread = summary([*samples, sample(50, "fracture", ok=False, area=0.9)]).statistics["area_fraction"]
+    found = (spread.least, spread.p05, spread.median, spread.mean, spread.p95, spread.most)
+    assert found == pytest.approx((0.01, 0.015, 0.06, 0.06, 0.105, 0.11))
+    assert summary([]).statistics["relief_px"].most == 0.0
