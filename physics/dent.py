@@ -41,7 +41,7 @@ Body = Literal["ball", "cone", "pyramid", "edge", "face", "stone"]
 BODIES: tuple[Body, ...] = ("ball", "cone", "pyramid", "edge", "face", "stone")
 
 _BORDER = 0.14  # sides; no contact comes nearer to the border
-_SEEN = 0.05  # of the largest height: from there on a place counts as dented
+_SEEN = 0.08  # slope from which a place counts as dented: shading changes by about as much
 _CONTACT_TOLERANCE = 2e-3
 _CONTACT_LIMIT = 60
 _RIM = 0.008  # sides; the plastic flow rounds whatever is sharper
@@ -61,7 +61,7 @@ class DentParams(MechanismParams):
         Distribution(low=0.4, high=1.0), unit="1", description="how far along its trajectory a sample is taken"
     )
     area: Distribution = quantity(
-        Distribution(kind="loguniform", low=0.003, high=0.1), unit="1", description="area of the defect / picture"
+        Distribution(kind="loguniform", low=0.006, high=0.15), unit="1", description="area of the defect / picture"
     )
     bodies: tuple[Body, ...] = quantity(
         BODIES, unit="1", min_length=1, description="kinds of body, one drawn for each hit or the same for all"
@@ -72,10 +72,10 @@ class DentParams(MechanismParams):
         Distribution(kind="loguniform", low=0.05, high=0.16), unit="sides", description="radius of the largest contact"
     )
     slope: Distribution = quantity(
-        Distribution(low=0.16, high=0.5), unit="1", description="slope of the body at the rim of its contact"
+        Distribution(low=0.25, high=0.75), unit="1", description="slope of the body at the rim of its contact"
     )
     hardness: Distribution = quantity(
-        Distribution(kind="loguniform", low=0.004, high=0.03), unit="E*", description="hardness of the material"
+        Distribution(kind="loguniform", low=0.002, high=0.015), unit="E*", description="hardness of the material"
     )
     hardening: Distribution = quantity(
         Distribution(low=0.1, high=0.7), unit="1", description="share of the pile-up that hardening spreads far"
@@ -286,8 +286,9 @@ def grow(params: DentParams, specimen: Specimen) -> Trajectory:
     Returns
     -------
     Trajectory
-        ``height`` and displacement after unloading. ``severity`` is the volume of the imprint / the last, to the power
-        1/3, a length; ``area`` the share of the square where the height is at least 5 % of the largest of all states.
+        ``height`` and displacement after unloading. ``severity`` is the volume of the imprint / the last, to the power 1/3,
+        a length; ``area`` the share of the square where the slope has been 0.08 or
+        more (or 0.3 times the steepest, if that is less) in some state so far.
     """
     n, count = params.grid, params.snapshots
     patch = _patch(specimen)
@@ -333,8 +334,9 @@ def _trajectory(specimen: Specimen, imprint: Real, force: Real, radius: Real) ->
     n = imprint.shape[1]
     height, down, right = pile_up(imprint, radius=specimen.radius, hardening=specimen.hardening)
     volume = np.maximum(imprint.sum(axis=(1, 2)) / n**2, 1e-12)
-    largest = np.maximum.accumulate(np.abs(height).max(axis=(1, 2)))
-    seen = np.logical_or.accumulate(np.abs(height) >= _SEEN * largest[-1], axis=0)
+    slope = n * np.hypot(np.gradient(height, axis=1), np.gradient(height, axis=2))
+    least = np.minimum(_SEEN, 0.3 * slope.max(axis=(1, 2)))[:, None, None]
+    seen = np.logical_or.accumulate(slope >= least, axis=0)
     area = np.maximum(seen.mean(axis=(1, 2)), 1.0 / n**2)
     severity = np.maximum.accumulate((volume / volume[-1]) ** (1 / 3))
     return Trajectory(

@@ -218,7 +218,7 @@ def adopt_shard(
         return None
     with output_errors(out):
         for file in record.files:
-            target = layout.safe_join(out, file.path)
+            target = out / file.path  # one of ours, as was just seen
             try:
                 data = layout.safe_join(other, file.path).read_bytes()
             except (ValueError, OSError):
