@@ -84,6 +84,8 @@ KINDS: Mapping[str, Kind] = {
             "overload": ((0.0, 0.05), (0.0, 0.0)),
             "grain_share": (0.3, 0.0, 0.8),
             "edge_share": (0.5, 0.9),
+            "render.debris": ((0.0, 0.2), (0.0, 0.02)),
+            "render.lip_height": ((0.0, 0.35), (0.0, 0.05)),
             "render.roughness": ((0.03, 0.2), (0.0, 0.05)),
         },
     ),

@@ -26,8 +26,8 @@ from rich.table import Table
 
 from manifests import Corpus
 from manifests.config import parse_source
-from pipeline.recipe import Recipe
 from pipeline.generate import generate
+from pipeline.recipe import Recipe
 
 SAMPLE_STAGES = ("read", "physics", "render", "npcf", "label", "finish", "write")
 

@@ -56,7 +56,7 @@ class SampleStatus(StrEnum):
 
     OK = "ok"
     OFF_FOREGROUND = "off_foreground"  # no place on the part was found: look at `maphc2f inspect`
-    INVISIBLE = "invisible"  # nothing differs visibly: widen placement.width or lower label.visible_threshold
+    INVISIBLE = "invisible"  # nothing differs visibly: raise the mechanism's area or lower label.visible_threshold
     AREA_BELOW = "area_below"  # smaller than label.min_area
     AREA_ABOVE = "area_above"  # larger than label.max_area
     NOT_CONVERGED = "not_converged"  # npcF's residual stayed above npcf.tolerance: raise npcf.max_iterations

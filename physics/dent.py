@@ -286,9 +286,9 @@ def grow(params: DentParams, specimen: Specimen) -> Trajectory:
     Returns
     -------
     Trajectory
-        ``height`` and displacement after unloading. ``severity`` is the volume of the imprint / the last, to the power 1/3,
-        a length; ``area`` the share of the square where the slope has been 0.08 or
-        more (or 0.3 times the steepest, if that is less) in some state so far.
+        ``height`` and displacement after unloading. ``severity`` is the volume of the imprint / the last, to the power
+        1/3, a length; ``area`` the share of the square where the slope has been 0.08 or more (or 0.3 times the
+        steepest, if that is less) in some state so far.
     """
     n, count = params.grid, params.snapshots
     patch = _patch(specimen)

@@ -38,9 +38,9 @@ _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 _REMEDIES: dict[str, str] = {
     SampleStatus.OFF_FOREGROUND: "no place on the part was found; look at `maphc2f inspect`",
-    SampleStatus.INVISIBLE: "nothing differs visibly; widen placement.width or lower label.visible_threshold",
-    SampleStatus.AREA_BELOW: "smaller than label.min_area; lower it, or raise placement.width or placement.extent",
-    SampleStatus.AREA_ABOVE: "larger than label.max_area; raise it, or lower placement.width or placement.extent",
+    SampleStatus.INVISIBLE: "nothing differs visibly; raise the mechanism's area, or lower label.visible_threshold",
+    SampleStatus.AREA_BELOW: "smaller than label.min_area; lower it, or raise the mechanism's area or placement.extent",
+    SampleStatus.AREA_ABOVE: "larger than label.max_area; raise it, or lower the mechanism's area or placement.extent",
     SampleStatus.NOT_CONVERGED: "npcF stayed above npcf.tolerance; raise npcf.max_iterations",
 }
 

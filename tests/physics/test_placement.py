@@ -17,8 +17,10 @@ from physics.placement import (
     Placement,
     Window,
     crack_window,
+    field_window,
     place_crack,
-    place_field,
+    place_fields,
+    place_grain,
     roughness_tile,
 )
 
@@ -59,6 +61,11 @@ def draw(
         tile=tile,
         tile_offset=tile_offset,
     )
+
+
+def place_share(field: NDArray[np.float32], placement: Placement, *, size: int) -> NDArray[np.float32]:
+    """A field without unit on the whole picture."""
+    return place_fields({"damage": field}, placement, Window(0, 0, size))["damage"]
 
 
 def random_graph(rng: np.random.Generator, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -148,8 +155,8 @@ def test_a_turned_crack_is_the_turned_picture_of_the_crack(dihedral, size):
 @pytest.mark.parametrize("dihedral", range(8))
 def test_a_turned_field_is_the_turned_picture_of_the_field(dihedral, rng):
     field = rng.random((32, 32)).astype(np.float32)
-    upright = place_field(field, centred(80, side=70.0), size=80)
-    found = place_field(field, centred(80, side=70.0, dihedral=dihedral), size=80)
+    upright = place_share(field, centred(80, side=70.0), size=80)
+    found = place_share(field, centred(80, side=70.0, dihedral=dihedral), size=80)
     expected = np.rot90(np.fliplr(upright) if dihedral >= 4 else upright, dihedral % 4)
     assert_allclose(found, expected, rtol=0, atol=1e-4)
 
@@ -305,16 +312,90 @@ def test_the_path_wiggles_by_a_quarter_of_a_cell():
 
 @pytest.mark.parametrize("angle_deg", [0.0, 23.0, 140.0])
 @pytest.mark.parametrize("dihedral", [0, 6])
-def test_a_field_is_sampled_as_scipy_does(angle_deg, dihedral, rng):
+def test_a_field_is_sampled_by_scipy_s_cubic_spline_without_its_prefilter(angle_deg, dihedral, rng):
     field, size = rng.random((24, 24)).astype(np.float32), 70
     placement = Placement((30.1, 41.3), 55.4, dihedral, angle_deg)  # no pixel exactly on the square's outline
     pixels = np.stack(np.mgrid[:size, :size] + 0.5, axis=-1) - placement.center
     at = np.linalg.solve(placement.forward(), pixels[..., None])[..., 0] + 0.5
-    expected = ndimage.map_coordinates(field, np.moveaxis(at * 24 - 0.5, -1, 0), order=1, mode="nearest")
+    where = np.moveaxis(at * 24 - 0.5, -1, 0)
+    expected = ndimage.map_coordinates(field, where, order=3, mode="nearest", prefilter=False)
     inside = ((at > 0) & (at < 1)).all(axis=-1)
-    found = place_field(field, placement, size=size)
+    found = place_share(field, placement, size=size)
     assert_allclose(found, np.where(inside, expected, 0), rtol=0, atol=1e-5)
     assert 0.3 < inside.mean() < 0.9
+
+
+def test_the_spline_keeps_a_constant_and_never_overshoots(rng):
+    placement = Placement((40.0, 41.0), 200.0, 3, 20.0)  # the square covers the picture
+    assert_allclose(place_share(np.full((24, 24), 0.7, np.float32), placement, size=80), 0.7, rtol=1e-6)
+    field = (rng.random((24, 24)) < 0.5).astype(np.float32)
+    found = place_share(field, placement, size=80)
+    assert found.min() >= 0
+    assert found.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("name", ["depth", "height", "product", "displacement_x"])
+def test_lengths_scale_with_the_square_and_shares_do_not(name):
+    fields = {"damage": np.full((32, 32), 0.5, np.float32), name: np.full((32, 32), 0.1, np.float32)}
+    if name == "displacement_x":
+        fields["displacement_y"] = np.zeros((32, 32), np.float32)
+    for side in (50.0, 150.0):
+        placed = place_fields(fields, centred(40, side=side), Window(0, 0, 40))
+        assert_allclose(placed[name], 0.1 * side, rtol=1e-5)
+        assert_allclose(placed["damage"], 0.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dihedral", range(8))
+@pytest.mark.parametrize("angle_deg", [0.0, 33.0])
+def test_vectors_turn_with_the_square(dihedral, angle_deg):
+    vector = np.array([0.03, 0.05])
+    fields = {
+        name: np.full((32, 32), value, np.float32)
+        for name, value in zip(("displacement_y", "displacement_x"), vector, strict=True)
+    }
+    placement = centred(20, side=80.0, dihedral=dihedral, angle_deg=angle_deg)
+    placed = place_fields(fields, placement, Window(0, 0, 20))
+    x = -vector[1] if dihedral >= 4 else vector[1]
+    turn = np.deg2rad(angle_deg + 90 * (dihedral % 4))
+    expected = 80 * np.array([vector[0] * np.cos(turn) - x * np.sin(turn), vector[0] * np.sin(turn) + x * np.cos(turn)])
+    assert_allclose(placed["displacement_y"], expected[0], atol=1e-4)
+    assert_allclose(placed["displacement_x"], expected[1], atol=1e-4)
+
+
+def hump(n: int) -> NDArray[np.float32]:
+    """A lopsided hump that fades well inside the square."""
+    y, x = (np.mgrid[:n, :n] + 0.5) / n
+    return (np.exp(-(((y - 0.45) / 0.06) ** 2) - ((x - 0.55) / 0.1) ** 2) * (1 + x)).astype(np.float32)
+
+
+@pytest.mark.parametrize("wiggle_px", [0.0, 0.8])
+def test_a_window_of_fields_is_the_crop_of_the_whole_picture(wiggle_px):
+    size, tile = 256, roughness_tile(2)
+    placement = Placement((100.0, 140.0), 150.0, 5, 17.0)
+    window = field_window({"depth": hump(64)}, placement, size=size, reach_px=6.0)
+    how = {"wiggle_px": wiggle_px, "tile": tile, "tile_offset": (17, 400)}
+    part = place_fields({"depth": hump(64)}, placement, window, **how)["depth"]
+    whole = place_fields({"depth": hump(64)}, placement, Window(0, 0, size), **how)["depth"]
+    assert window.side < size
+    assert_allclose(part, whole[window.slices], rtol=0, atol=1e-4 * whole.max())
+    beyond = np.ones((size, size), dtype=bool)
+    beyond[window.slices] = False
+    assert whole[beyond].max() < 0.02 * whole.max()
+    grain = place_grain(tile, (17, 400), window)
+    assert_array_equal(grain, place_grain(tile, (17, 400), Window(0, 0, size))[window.slices])
+
+
+def test_without_a_wiggle_the_tile_is_of_no_account():
+    placement = centred(64)
+    plain = place_fields({"depth": hump(32)}, placement, Window(0, 0, 64))
+    still = place_fields({"depth": hump(32)}, placement, Window(0, 0, 64), wiggle_px=0.0, tile=roughness_tile(2))
+    moved = place_fields({"depth": hump(32)}, placement, Window(0, 0, 64), wiggle_px=1.0, tile=roughness_tile(2))
+    assert_array_equal(plain["depth"], still["depth"])
+    assert np.abs(plain["depth"] - moved["depth"]).max() > 0.01 * plain["depth"].max()
+
+
+def test_a_field_of_nothing_gets_the_smallest_window():
+    assert field_window({"depth": np.zeros((32, 32), np.float32)}, centred(256), size=256, reach_px=5.0).side == 48
 
 
 def test_a_field_and_a_crack_of_the_same_square_lie_on_each_other():
@@ -324,9 +405,9 @@ def test_a_field_and_a_crack_of_the_same_square_lie_on_each_other():
     field = np.exp(-np.abs(rows[:, None] - 0.4) * n * np.ones(n)).astype(np.float32)
     stroke = np.array([[0.4, 0.0, 0.4, 1.0]], dtype=np.float32)
     placement = Placement((90.0, 110.0), 150.0, 6, 31.0)
-    ridge = place_field(field, placement, size=size)
+    ridge = place_share(field, placement, size=size)
     found = draw(stroke, np.ones((1, 2), dtype=np.float32), placement, Window(0, 0, size), width_px=1.0)
-    assert ridge[found.distance < 0].mean() > 0.6
+    assert ridge[found.distance < 0].mean() > 0.8 * ridge.max()
     assert ridge[found.distance > 8].max() < 0.1
 
 

@@ -18,9 +18,11 @@ import pytest
 from PIL import Image
 
 from manifests import __version__
+from manifests.records import SampleStatus
 from physics.registry import MECHANISMS
 from pipeline import cli
 from pipeline.mechanism_reference import mechanism_reference, parameter_rows
+from pipeline.recipe import Recipe
 from tests.pipeline.conftest import digest, surface
 
 if TYPE_CHECKING:
@@ -431,6 +433,15 @@ def test_failed_samples_are_explained_with_the_remedy(
     said = say("generate", "out", *options)
     assert said.code == 0
     assert re.search(r"3 samples without a defect, invisible: .*label\.visible_threshold", said.out)
+
+
+def test_remedies_name_settings_that_there_are() -> None:
+    assert set(cli._REMEDIES) == set(SampleStatus) - {SampleStatus.OK}
+    named = {pair for text in cli._REMEDIES.values() for pair in re.findall(r"(\w+)\.(\w+)", text)}
+    assert named
+    for section, setting in named:
+        assert setting in type(getattr(Recipe(), section)).model_fields, (section, setting)
+    assert all("area" in known.params.model_fields for known in MECHANISMS.values())
 
 
 def test_plan_shows_a_table_and_an_estimate_and_makes_no_sample(

@@ -24,6 +24,8 @@ from manifests.corpus import read_array
 from manifests.errors import ConfigError, OutputError, SourceError
 from manifests.records import SampleStatus
 from physics.registry import MECHANISMS
+from pipeline.bank_sheet import draw_bank
+from pipeline.contact_sheet import draw_sheet
 from pipeline.generate import fill_bank, generate, prepare
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.verification import verify_corpus
@@ -182,7 +184,7 @@ for death in range(1, 1000):
 
 
 def test_killed_at_any_rename_resumes_to_the_same_bytes(photographs: Path, tmp_path: Path) -> None:
-    recipe = small_recipe(photographs, count=4, size=32, bank={"trajectories": 2, "groups": 2})
+    recipe = small_recipe(photographs, count=4, size=32, bank={"trajectories": 2, "groups": 2}, mechanisms=CRACKS)
     (tmp_path / "recipe.yaml").write_text(recipe.model_dump_json(), encoding="utf-8")  # JSON is YAML
     subprocess.run(
         [sys.executable, "-c", _DIE_AT_EVERY_RENAME, tmp_path / "undisturbed", tmp_path / "recipe.yaml"],
@@ -424,6 +426,28 @@ def test_fields_are_stored_for_a_samples_own_mechanism_and_are_zero_for_others(f
             assert not values.any() or name in own
             filled[name] += bool(values.any())
     assert min(filled.values()) >= 10, "and are there where they belong"
+
+
+def test_every_registered_mechanism_makes_samples_that_verify_and_can_be_drawn(tmp_path: Path) -> None:
+    for k in range(4):
+        save(tmp_path / "parts" / f"{k}.png", surface(k, (128, 128, 3)))
+    small = {"grid": 64, "snapshots": 4, "area": {"low": 0.02, "high": 0.04}}
+    recipe = small_recipe(
+        tmp_path / "parts", size=128, count=4 * len(MECHANISMS), mechanisms=dict.fromkeys(MECHANISMS, small)
+    )
+    out = tmp_path / "out"
+    info = generate(out, recipe, workers=1).info
+    assert info.counts.by_mechanism == dict.fromkeys(MECHANISMS, 4)
+    assert info.counts.trajectories == dict.fromkeys(MECHANISMS, 10)
+    assert problems(out) == []
+    corpus = Corpus(out)
+    for name, known in MECHANISMS.items():
+        mine = corpus.where(mechanism=name)
+        assert len(mine) >= 2, name
+        for field in known.fields:
+            assert any(sample.fields[field].values.any() for sample in mine), (name, field)
+    assert draw_sheet(corpus, list(range(len(corpus)))).height > 128
+    assert draw_bank(out, recipe, info.counts.trajectories, each=2).height > 128 * len(MECHANISMS)
 
 
 def test_no_state_comes_twice_in_one_turn_on_one_photograph_of_a_tiny_set(tmp_path: Path) -> None:

@@ -91,9 +91,11 @@ def neighbours(value: object, annotation: object) -> Iterator[object]:
         yield from (value + 1, value - 1, 2 * value, value // 2)
     elif isinstance(value, float):
         yield from (1.01 * value, 0.99 * value, value + 0.01)
+    elif isinstance(value, tuple) and isinstance(value[0], int | float):
+        low, high = value
+        yield from ([low, 0.5 * (low + high)], [0.99 * low, high], [low, high + 1], [low, high - 1])
     elif isinstance(value, tuple):
-        yield [value[0], 0.5 * (value[0] + value[-1])] if isinstance(value[0], float) else [*value[1:]]
-        yield [0.99 * value[0], *value[1:]] if isinstance(value[0], float) else [*value, *value]
+        yield from ([*value[1:]], [*value, *value])
     else:
         yield from (choice for choice in get_args(annotation) if choice != value)
 

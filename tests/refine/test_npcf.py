@@ -305,3 +305,22 @@ def test_conductivity_falls_from_the_material_to_the_opening(device, dtype, tole
     coverage = torch.tensor([[[0.0, 0.5, 1.0]]], device=device, dtype=dtype)
     found = link_conductivity(coverage, 0.01).cpu().double().numpy()
     assert_allclose(found, [[[1.0, 0.505, 0.01]]], atol=tolerance.rounding)
+
+
+def test_where_nothing_is_kept_the_rendering_alone_guides(rng, device, dtype, tolerance):
+    # the rendering meets the source at the support's border, so its own gradients give it back as it is
+    support = disc(30, 34, center=(15, 17), radius=9)
+    source = torch.from_numpy(rng.random((1, 3, 30, 34))).to(device, dtype)
+    part = torch.from_numpy(support)[None].to(device)
+    rendering = torch.where(part[:, None], 0.5 + 0.05 * source.flip(2), source)
+    nothing = torch.zeros(part.shape, dtype=dtype, device=device)
+    how = {
+        "screening_px": SCREENING_PX,
+        "crack_conductivity": CONDUCTIVITY,
+        "tolerance": tolerance.solver,
+        "max_iterations": 5000,
+    }
+    found = harmonise(source, rendering, nothing, part, kept=nothing, **how)
+    assert_allclose(found.image.cpu(), rendering.cpu(), atol=tolerance.solution)
+    mixed = harmonise(source, rendering, nothing, part, **how)
+    assert (mixed.image - rendering).abs().max() > 0.05

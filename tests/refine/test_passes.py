@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from manifests.config import LabelConfig, NpcfConfig
-from refine.passes import CrackInputs, OpticsArrays, RefinedBatch, measure_optics, refine_cracks
+from refine.passes import CrackArrays, DefectInputs, RefinedBatch, measure_optics, refine_defects
 
 SIDE = 51  # no multiple of any vector's length
 NPCF = NpcfConfig()
@@ -37,7 +37,7 @@ def textured(rng: np.random.Generator, channels: int) -> NDArray[np.uint8]:
 
 
 @pytest.fixture(params=[1, 3], ids=["grey", "colour"])
-def inputs(request: pytest.FixtureRequest, rng: np.random.Generator) -> CrackInputs:
+def inputs(request: pytest.FixtureRequest, rng: np.random.Generator) -> DefectInputs:
     """Six samples of very different extent: across the picture, short, a hairline, off the part, none at all, wide."""
     cracks = [
         fields_of((-5, 3), (60, 44), 2.0),
@@ -52,29 +52,39 @@ def inputs(request: pytest.FixtureRequest, rng: np.random.Generator) -> CrackInp
     part[3, 20:] = False
     part[5, :, 38:] = False
     source = np.stack([textured(rng, request.param) for _ in range(batch)])
-    return CrackInputs(
+    return DefectInputs(
         source=source,
         foreground=part,
-        distance=np.stack([crack[0] for crack in cracks]),
-        opening=np.stack([crack[1] for crack in cracks]),
         grain=rng.standard_normal((batch, SIDE, SIDE)).astype(np.float32),
         optics=measure_optics(source, part),
-        depth_to_width=rng.uniform(2, 6, batch).astype(np.float32),
-        lip_slope=rng.uniform(0, 0.35, batch).astype(np.float32),
-        debris=rng.uniform(0, 0.3, batch).astype(np.float32),
-        glint=rng.uniform(0, 0.35, batch).astype(np.float32),
+        crack=CrackArrays(
+            distance=np.stack([crack[0] for crack in cracks]),
+            opening=np.stack([crack[1] for crack in cracks]),
+            depth_to_width=rng.uniform(2, 6, batch).astype(np.float32),
+            lip_slope=rng.uniform(0, 0.35, batch).astype(np.float32),
+            debris=rng.uniform(0, 0.3, batch).astype(np.float32),
+            glint=rng.uniform(0, 0.35, batch).astype(np.float32),
+        ),
     )
 
 
-def refine(inputs: CrackInputs, device: torch.device, *, npcf: NpcfConfig = NPCF) -> RefinedBatch:
-    return refine_cracks(inputs, npcf=npcf, label=LABEL, device=str(device))
+def refine(inputs: DefectInputs, device: torch.device, *, npcf: NpcfConfig = NPCF) -> RefinedBatch:
+    return refine_defects(inputs, npcf=npcf, label=LABEL, device=str(device))
 
 
-def chosen(inputs: CrackInputs, order: list[int]) -> CrackInputs:
+def chosen(inputs: DefectInputs, order: list[int]) -> DefectInputs:
     """The batch made of these samples, in this order."""
-    optics = OpticsArrays(**{f.name: getattr(inputs.optics, f.name)[order] for f in fields(OpticsArrays)})
-    rest = {f.name: getattr(inputs, f.name)[order] for f in fields(CrackInputs) if f.name != "optics"}
-    return CrackInputs(optics=optics, **rest)
+
+    def part(arrays):
+        return replace(arrays, **{f.name: getattr(arrays, f.name)[order] for f in fields(arrays)})
+
+    return DefectInputs(
+        source=inputs.source[order],
+        foreground=inputs.foreground[order],
+        grain=inputs.grain[order],
+        optics=part(inputs.optics),
+        crack=part(inputs.crack),
+    )
 
 
 def assert_same_sample(found: RefinedBatch, place: int, expected: RefinedBatch, k: int, device: torch.device) -> None:
@@ -110,7 +120,7 @@ def test_a_crack_is_seen_labelled_and_solved_for(inputs, device):
     found = refine(inputs, device)
     for k in (0, 5):  # those that cross the picture
         darker = inputs.source[k].astype(int) - found.image[k]
-        slot = (inputs.distance[k] < -0.5) & inputs.foreground[k]
+        slot = (inputs.crack.distance[k] < -0.5) & inputs.foreground[k]
         assert darker[slot].mean() > 20
         assert found.mask[k][slot].mean() > 0.9
         assert found.contrast[k] > LABEL.visible_threshold
@@ -128,7 +138,7 @@ def test_the_label_is_the_visible_change(inputs, device):
 
 def test_nothing_changes_off_the_part_or_beyond_the_support(inputs, device):
     found = refine(inputs, device)
-    allowed = inputs.foreground & (inputs.distance < NPCF.support_px)
+    allowed = inputs.foreground & (inputs.crack.distance < NPCF.support_px)
     assert_array_equal(found.image[~allowed], inputs.source[~allowed])
     assert not found.mask[~allowed].any()
 
@@ -164,10 +174,12 @@ def test_a_sample_is_the_same_with_any_number_of_threads(inputs, one_thread_afte
 
 
 def test_inputs_are_left_as_they_were(inputs, device):
-    before = {f.name: np.copy(getattr(inputs, f.name)) for f in fields(CrackInputs) if f.name != "optics"}
+    parts = (inputs, inputs.crack, inputs.optics)
+    arrays = [v for part in parts for v in vars(part).values() if isinstance(v, np.ndarray)]
+    before = [values.copy() for values in arrays]
     refine(inputs, device)
-    for name, values in before.items():
-        assert_array_equal(getattr(inputs, name), values, err_msg=name)
+    for values, copy in zip(arrays, before, strict=True):
+        assert_array_equal(values, copy)
 
 
 def test_an_unfinished_solution_is_told_by_its_residual(inputs, device):
