@@ -111,9 +111,7 @@ class PittingParams(MechanismParams):
     uniform_share: float = quantity(
         0.22, unit="1", ge=0, le=1, description="share of general attack among those inside the part"
     )
-    lone_share: float = quantity(
-        0.35, unit="1", ge=0, le=1, description="share of pitted specimens with few sites"
-    )
+    lone_share: float = quantity(0.35, unit="1", ge=0, le=1, description="share of pitted specimens with few sites")
     lone_sites: Counts = quantity((1, 3), unit="1", description="nucleation sites of a specimen with few")
     rolled_share: float = quantity(
         0.4, unit="1", ge=0, le=1, description="share of specimens with stringers along a rolling direction"

@@ -5,8 +5,8 @@ v^2.2; the photograph shows the flat surface, so it is multiplied by what the ne
 one did:
 
 - shading: Lambert's cosine for the directional share of the light, whose direction in the picture comes from the
-  photograph; the ambient share sees the sky through the mouth of the hollow, and a light material fills its hollows
-  with its own light;
+  photograph, where nothing stands before it; the ambient share sees the sky through the mouth of the hollow, and a
+  light material fills its hollows with its own light;
 - gloss: Blinn's lobe about the half vector, as the difference to the flat surface, which the photograph shows;
 - floor: where material was lost the finish is gone: no texture of the photograph, a duller reflectance and a grain;
 - product: covers what lies under it by 1 - exp(-thickness), with its own colour;
@@ -35,6 +35,8 @@ __all__ = ["PRODUCT_REFLECTANCE", "ReliefBatch", "ReliefLook", "ReliefRendering"
 _ELEVATION = math.radians(35.0)  # of the light above the surface: rigs that look for relief stand low
 _DIRECTIONAL_LEAST = 0.6  # share of the light that has a direction, where the photograph tells of less
 _SKY_SCALES_PX = (4, 8, 16)
+_SHADE_STEPS_PX = (1.5, 3.0, 5.0, 8.0, 12.0, 18.0)
+_LAMP = 0.4  # extent of the lamp / its distance
 _SKY_STEEPNESS = 2.0  # a bowl of radius r whose floor lies h below its surroundings sees 1 / (1 + (h/r)^2) of the sky
 _LOST_SHARE = 0.12  # of the deepest point: from there on the old surface is gone
 _OPAQUE_SHARE = 0.12  # of the deepest point: a product as thick as this hides 1 - 1/e of the ground
@@ -138,11 +140,10 @@ def _shading(surface: Tensor, normal: tuple[Tensor, Tensor, Tensor], reflectance
     """Radiance of a matt surface / radiance of the flat one, (B, C, H, W)."""
     ny, nx, nz = normal
     along = ny * optics.light[:, 0, None, None] + nx * optics.light[:, 1, None, None]
-    direct = (nz + along / math.tan(_ELEVATION)).clamp_min(0)
+    direct = (nz + along / math.tan(_ELEVATION)).clamp_min(0) * _sun(surface, optics.light)
     sky = _sky(surface)
     directional = _directional(optics)[:, None, None]
-    # within a deep hollow the sun is cut off as well
-    light = (1 - directional) * sky * 0.5 * (1 + nz) + directional * direct * sky.sqrt()
+    light = (1 - directional) * sky * 0.5 * (1 + nz) + directional * direct
     return light[:, None] / (1 - reflectance * (1 - sky[:, None]))
 
 
@@ -150,10 +151,37 @@ def _sky(surface: Tensor) -> Tensor:
     """Share of the sky that a point sees, from how far its surroundings rise above it at a few distances."""
     rise = torch.zeros_like(surface)
     for scale in _SKY_SCALES_PX:
-        mean = functional.avg_pool2d(surface[:, None], scale, ceil_mode=True, count_include_pad=False)
-        around = functional.interpolate(mean, size=surface.shape[1:], mode="bilinear", align_corners=False)[:, 0]
-        rise = torch.maximum(rise, (around - surface) * (_SKY_STEEPNESS / scale))
+        rise = torch.maximum(rise, (_box_mean(surface, scale + 1) - surface) * (_SKY_STEEPNESS / scale))
     return 1 / (1 + rise * rise)
+
+
+def _box_mean(field: Tensor, side: int) -> Tensor:
+    """Mean of (B, H, W) over the square of an odd side around each pixel, as far as it lies in the picture."""
+    half = side // 2
+    rows = functional.avg_pool2d(field[:, None], (side, 1), 1, (half, 0), count_include_pad=False)
+    return functional.avg_pool2d(rows, (1, side), 1, (0, half), count_include_pad=False)[:, 0]
+
+
+def _sun(surface: Tensor, light: Tensor) -> Tensor:
+    """Share of the directional light that reaches a point, (B, H, W): what stands between it and the light casts a shade.
+
+    The surface is looked at a few distances towards the light, at the nearest pixel; the shade's edge is soft, as that
+    of a lamp with an extent.
+    """
+    batch, height, width = surface.shape
+    y = torch.arange(height, device=surface.device)[None, :, None]
+    x = torch.arange(width, device=surface.device)[None, None, :]
+    flat = surface.reshape(batch, -1)
+    shade = torch.zeros_like(surface)
+    for step in _SHADE_STEPS_PX:
+        down, right = (step * light).round().long().unbind(dim=1)
+        row = (y + down[:, None, None]).clamp(0, height - 1)
+        column = (x + right[:, None, None]).clamp(0, width - 1)
+        before = flat.gather(1, (row * width + column).reshape(batch, -1)).reshape(surface.shape)
+        # how far above the ray, in pixels; a lamp of some size makes it gradual over a share of the distance
+        above = before - surface - step * math.tan(_ELEVATION)
+        shade = torch.maximum(shade, (above / (_LAMP * step) + 0.5).clamp(0, 1))
+    return 1 - shade
 
 
 def _matter(
@@ -180,7 +208,7 @@ def _gloss(normal: tuple[Tensor, Tensor, Tensor], look: ReliefLook, optics: Opti
 
 
 def _directional(optics: Optics) -> Tensor:
-    """A flat surface under even light says nothing of where the light comes from; a rig that shows relief has a side."""
+    """Even light on a flat surface says nothing of where it comes from; a rig that shows relief has a side."""
     return optics.directional.clamp_min(_DIRECTIONAL_LEAST)
 
 
