@@ -5,8 +5,8 @@ Run with::
     python benchmarks/solvers.py                       # prints tables
     python benchmarks/solvers.py --write docs/solver-speed.md
 
-All on one thread. py-pde is a developer's dependency (``pip install -e '.[dev]'``). Peers are timed in turn with ours and
-medians are taken, so a busy machine slows both alike; quote the ratios, not the seconds.
+All on one thread. py-pde is a developer's dependency (``pip install -e '.[dev]'``). Peers are timed in turn with ours
+and medians are taken, so a busy machine slows both alike; quote the ratios, not the seconds.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def roofline(*, rounds: int = 7) -> list[tuple[int, float, float]]:
                 _triad(a, b, out)
 
         ours, triad = interleaved(damage_sweeps(cells, sweeps), triads, rounds=rounds)
-        # a sweep reads damage, floor, toughness, inverse, source and the last iterate, and writes one: 7 arrays; a triad 3
+        # a sweep reads damage, floor, toughness, inverse, source and the last iterate and writes one: 7; a triad 3
         found.append((cells, ours / sweeps, triad / sweeps * 7 / 3))
     return found
 

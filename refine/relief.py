@@ -163,7 +163,7 @@ def _box_mean(field: Tensor, side: int) -> Tensor:
 
 
 def _sun(surface: Tensor, light: Tensor) -> Tensor:
-    """Share of the directional light that reaches a point, (B, H, W): what stands between it and the light casts a shade.
+    """Share of the directional light that reaches a point, (B, H, W): what stands before it casts a shade.
 
     The surface is looked at a few distances towards the light, at the nearest pixel; the shade's edge is soft, as that
     of a lamp with an extent.
@@ -174,13 +174,14 @@ def _sun(surface: Tensor, light: Tensor) -> Tensor:
     flat = surface.reshape(batch, -1)
     shade = torch.zeros_like(surface)
     for step in _SHADE_STEPS_PX:
-        down, right = (step * light).round().long().unbind(dim=1)
-        row = (y + down[:, None, None]).clamp(0, height - 1)
-        column = (x + right[:, None, None]).clamp(0, width - 1)
+        offset = (step * light).round()
+        reach = offset.norm(dim=1)[:, None, None].clamp_min(1.0)
+        down, right = offset.long()[:, :, None, None].unbind(dim=1)
+        row, column = (y + down).clamp(0, height - 1), (x + right).clamp(0, width - 1)
         before = flat.gather(1, (row * width + column).reshape(batch, -1)).reshape(surface.shape)
         # how far above the ray, in pixels; a lamp of some size makes it gradual over a share of the distance
-        above = before - surface - step * math.tan(_ELEVATION)
-        shade = torch.maximum(shade, (above / (_LAMP * step) + 0.5).clamp(0, 1))
+        above = before - surface - reach * math.tan(_ELEVATION)
+        shade = torch.maximum(shade, (above / (_LAMP * reach) + 0.5).clamp(0, 1))
     return 1 - shade
 
 
