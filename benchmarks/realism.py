@@ -112,6 +112,8 @@ KINDS: Mapping[str, Kind] = {
             "spreading": ((0.35, 2.2), (1.0, 2.2)),
             "grain_spread": ((0.05, 0.45), (0.05, 0.2), (0.02, 0.08)),
             "product_share": ((0.03, 0.6), (0.003, 0.01)),
+            "render.gloss": ((0.15, 0.6), (0.0, 0.02)),
+            "render.pit_floor": ((0.35, 0.9), (0.2, 0.5)),
             "edge_share": (0.15, 0.0),
         },
     ),

@@ -76,7 +76,7 @@ _FIRST = 0.2  # share of the load before the first snapshot
 _WARM_UP = 4  # iterations on the way there
 _MOMENTUM = 0.8
 _KEPT_STRETCH = 0.9  # share of a dent's stretch that is plastic: all but the yield strain of a few per cent
-_VISIBLE_SLOPE = 0.08  # shading changes by about as much: some eight grey levels of a lit surface
+_VISIBLE_SLOPE = 0.06  # shading changes by about as much: some six grey levels of a lit surface
 _HELD = 0.47  # beyond this distance from the middle the sheet is held, in sides
 
 
@@ -102,9 +102,7 @@ class WarpParams(MechanismParams):
     hardening: Distribution = quantity(
         Distribution(kind="loguniform", low=0.02, high=0.2), unit="D", description="growth of the yield moment"
     )
-    slope: Distribution = quantity(
-        Distribution(low=0.25, high=0.6), unit="1", description="slope that the load aims at"
-    )
+    slope: Distribution = quantity(Distribution(low=0.2, high=0.5), unit="1", description="slope that the load aims at")
 
 
 @dataclass(frozen=True)
@@ -687,8 +685,9 @@ def grow(params: WarpParams, specimen: Sheet) -> Trajectory:
     -------
     Trajectory
         ``height`` of the unloaded sheet; the displacement of its upper surface. ``area`` is the share of the square
-        where the slope has been 0.08 or more in some state so far (or 0.3 times the steepest slope of that state, if
-        that is less, and within what is visible later); ``severity`` is the peak of the height so far / the last.
+        where the slope has been 0.06 or more in some state so far (or 0.3 times the steepest slope of that state, if
+        that is less, and within what is visible later); ``severity`` is the share of the final load: heights
+        may jump where the sheet snaps through.
     """
     loading = _loading(specimen)
     n, count = specimen.mask.shape[0], params.snapshots
@@ -746,12 +745,11 @@ def _trajectory(
     visible = np.minimum(_VISIBLE_SLOPE, 0.3 * steepest)[:, None, None]
     affected = np.logical_or.accumulate((slope >= visible) & ever, axis=0)
     area = np.maximum(affected.mean(axis=(1, 2)), 1.0 / n**2)
-    steady = np.maximum.accumulate(peak)
-    if not steady[0] > 0:
+    if not peak[0] > 0:
         raise ArithmeticError("the sheet stayed flat: it has no load")
     return Trajectory(
         fields={"height": height, "displacement_y": down, "displacement_x": right},
-        severity=steady / steady[-1],
+        severity=np.arange(1, len(peak) + 1) / len(peak),
         area=area.astype(np.float64),
         from_edge=sheet.from_edge,
         facts={

@@ -447,12 +447,12 @@ def _print_summary(found: CorpusInfo) -> None:
 
 
 def _print_distributions(found: CorpusInfo) -> None:
-    table = Table(title="asked of the recipe's distributions, and got", title_justify="left")
-    for heading in ("mechanism", "samples", "quantity", "asked 5 | 50 | 95 %", "got 5 | 50 | 95 %", "largest gap"):
-        table.add_column(heading, justify="left" if heading in {"mechanism", "quantity"} else "right")
+    table = Table(title="asked of the recipe, and got: 5, 50 and 95 % lie below", title_justify="left")
+    for heading in ("mechanism", "quantity", "asked", "got", "gap"):
+        table.add_column(heading, justify="left" if heading in {"mechanism", "quantity"} else "right", no_wrap=True)
     for row in found.distributions:
-        asked, got = (" | ".join(f"{v[k]:.3g}" for k in (0, 2, 4)) if v else "-" for v in (row.asked, row.got))
-        table.add_row(row.mechanism, f"{row.samples:,}", row.quantity, asked, got, f"{100 * row.distance:.0f} %")
+        asked, got = (" ".join(f"{v[k]:.2g}" for k in (0, 2, 4)) if v else "-" for v in (row.asked, row.got))
+        table.add_row(row.mechanism, row.quantity, asked, got, f"{100 * row.distance:.0f} %")
     console.print(table)
 
 

@@ -105,10 +105,10 @@ def test_growth_never_goes_back(name: str, seed: int) -> None:
 @every_mechanism
 @pytest.mark.parametrize("seed", SEEDS)
 def test_severity_follows_the_snapshots(name: str, seed: int) -> None:
-    """The plan takes snapshot k for the severity (k + 1) / T. A sheet that snaps through leaves a gap."""
+    """The plan takes snapshot k for the severity (k + 1) / T; cracks that run in bursts leave gaps."""
     severity = made(name, seed).severity
     asked = np.arange(1, len(severity) + 1) / len(severity)
-    assert np.abs(severity - asked).mean() < 0.3
+    assert np.abs(severity - asked).mean() < 0.2
     assert len(np.unique(np.round(severity, 3))) >= 6
 
 
