@@ -330,7 +330,11 @@ class Job:
         return {path.name.removeprefix(f"{kind}-") for path in self.folder.glob(f"{kind}-*")}
 
     def wait_until_two_are_at_work(self) -> None:
-        wait_until(lambda: len(self.names("begun") - self.names("ended")) >= 2)
+        """Both have begun and have said which process they are: a file is there before its line is."""
+        wait_until(lambda: len(self.names("begun") - self.names("ended")) >= 2 and self._all_have_written())
+
+    def _all_have_written(self) -> bool:
+        return all(path.stat().st_size > 0 for path in self.folder.glob("begun-*"))
 
     def worker_ids(self) -> list[int]:
         """Of the worker that began each task; more than once if it was begun again."""
