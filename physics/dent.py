@@ -41,7 +41,7 @@ Body = Literal["ball", "cone", "pyramid", "edge", "face", "stone"]
 BODIES: tuple[Body, ...] = ("ball", "cone", "pyramid", "edge", "face", "stone")
 
 _BORDER = 0.14  # sides; no contact comes nearer to the border
-_SEEN = 0.08  # slope from which a place counts as dented: shading changes by about as much
+_SEEN = 0.12  # slope from which a place counts as dented: some eight grey levels under a low light
 _CONTACT_TOLERANCE = 2e-3
 _CONTACT_LIMIT = 60
 _RIM = 0.008  # sides; the plastic flow rounds whatever is sharper
@@ -58,7 +58,7 @@ class DentParams(MechanismParams):
 
     edge_share: float = quantity(0.15, unit="1", ge=0, le=1, description="share of dents over the edge of a part")
     severity: Distribution = quantity(
-        Distribution(low=0.4, high=1.0), unit="1", description="how far along its trajectory a sample is taken"
+        Distribution(low=0.5, high=1.0), unit="1", description="how far along its trajectory a sample is taken"
     )
     area: Distribution = quantity(
         Distribution(kind="loguniform", low=0.006, high=0.15), unit="1", description="area of the defect / picture"
@@ -72,7 +72,7 @@ class DentParams(MechanismParams):
         Distribution(kind="loguniform", low=0.05, high=0.16), unit="sides", description="radius of the largest contact"
     )
     slope: Distribution = quantity(
-        Distribution(low=0.25, high=0.75), unit="1", description="slope of the body at the rim of its contact"
+        Distribution(low=0.35, high=0.9), unit="1", description="slope of the body at the rim of its contact"
     )
     hardness: Distribution = quantity(
         Distribution(kind="loguniform", low=0.002, high=0.015), unit="E*", description="hardness of the material"
@@ -287,7 +287,7 @@ def grow(params: DentParams, specimen: Specimen) -> Trajectory:
     -------
     Trajectory
         ``height`` and displacement after unloading. ``severity`` is the volume of the imprint / the last, to the power
-        1/3, a length; ``area`` the share of the square where the slope has been 0.08 or more (or 0.3 times the
+        1/3, a length; ``area`` the share of the square where the slope has been 0.12 or more (or 0.3 times the
         steepest, if that is less) in some state so far.
     """
     n, count = params.grid, params.snapshots

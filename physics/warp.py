@@ -76,7 +76,7 @@ _FIRST = 0.2  # share of the load before the first snapshot
 _WARM_UP = 4  # iterations on the way there
 _MOMENTUM = 0.8
 _KEPT_STRETCH = 0.9  # share of a dent's stretch that is plastic: all but the yield strain of a few per cent
-_VISIBLE_SLOPE = 0.06  # shading changes by about as much: some six grey levels of a lit surface
+_VISIBLE_SLOPE = 0.1  # some seven grey levels under a low light
 _HELD = 0.47  # beyond this distance from the middle the sheet is held, in sides
 
 
@@ -685,7 +685,7 @@ def grow(params: WarpParams, specimen: Sheet) -> Trajectory:
     -------
     Trajectory
         ``height`` of the unloaded sheet; the displacement of its upper surface. ``area`` is the share of the square
-        where the slope has been 0.06 or more in some state so far (or 0.3 times the steepest slope of that state, if
+        where the slope has been 0.1 or more in some state so far (or 0.3 times the steepest slope of that state, if
         that is less, and within what is visible later); ``severity`` is the share of the final load: heights
         may jump where the sheet snaps through.
     """
