@@ -33,11 +33,12 @@ from typing import Annotated, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from manifests.distributions import Distribution
 from physics import _craze_kernels as kernels
+from physics.crack_growth import evenly_broken, path_normals, relative_opening, trace_growth
 from physics.crack_path import CrackPath, trace_ridge
 from physics.mechanism import (
     MAX_SEGMENTS,
@@ -45,6 +46,7 @@ from physics.mechanism import (
     Mechanism,
     MechanismParams,
     Trajectory,
+    ordered,
     quantity,
     turn_array,
     turn_back,
@@ -97,14 +99,8 @@ _MERGE_LONGEST = 4.0  # cells
 _EDGE_PAD = 6  # columns by which a network that comes in through the left side is continued before it is traced
 
 
-def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"low must not be above high, got {pair[0]} and {pair[1]}")
-    return pair
-
-
 Positive = Annotated[float, Field(ge=0)]
-Range = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(ordered)]
 
 
 class CrazeParams(MechanismParams):
@@ -611,12 +607,8 @@ def _condense(history: _History, params: CrazeParams, specimen: Specimen) -> Tra
     n = params.grid
     states = np.stack(history.damage)
     path = merge_straight_segments(_trace(states[-1], specimen.from_edge), most=MAX_SEGMENTS)
-    arrival = _arrival(states, path)
-    edges = path.edges[np.argsort(arrival[path.edges].max(axis=1), kind="stable")[:MAX_SEGMENTS]]
-    pieces = np.linalg.norm(path.nodes[edges[:, 0]] - path.nodes[edges[:, 1]], axis=1)
-    reached = arrival[edges].max(axis=1)
-    length = np.array([pieces[reached <= t].sum() for t in range(len(states))])
-    chosen = _evenly_by_broken(np.count_nonzero(states > _BROKEN, axis=(1, 2)), params.snapshots)
+    growth = trace_growth(states, path, broken=_RIDGE_LOW)
+    chosen = evenly_broken(np.count_nonzero(states > _BROKEN, axis=(1, 2)), params.snapshots)
     reach = round(2.0 * params.length_ratio)
     widths = np.stack(
         [
@@ -627,19 +619,20 @@ def _condense(history: _History, params: CrazeParams, specimen: Specimen) -> Tra
             for t in chosen
         ]
     )  # fmt: skip
-    opening = _relative_opening(path, edges, widths, arrival[None, :] <= chosen[:, None])
-    ends = np.clip((path.nodes[edges] + 0.5) / n, 0.0, 1.0)
+    is_open = growth.arrival[None, :] <= chosen[:, None]
+    opening = relative_opening(path, growth.edges, widths, is_open, passes=_OPENING_PASSES)
+    ends = np.clip((path.nodes[growth.edges] + 0.5) / n, 0.0, 1.0)
     crack = Crack(segments=ends.reshape(-1, 4).astype(np.float32), opening=opening)
     return Trajectory(
         fields={"damage": states[chosen]},
-        severity=length[chosen] / length[-1],
+        severity=growth.length[chosen] / growth.length[-1],
         area=np.maximum.accumulate(crack.relative_area()),
         from_edge=specimen.from_edge,
         crack=crack,
         facts={
             "shrinkage_load": tuple(history.load[t] for t in chosen),
-            "length_sides": tuple(float(length[t]) / n for t in chosen),
-            "closed_polygons": tuple(float(_closed_polygons(edges[reached <= t])) for t in chosen),
+            "length_sides": tuple(float(growth.length[t]) / n for t in chosen),
+            "closed_polygons": tuple(float(_closed_polygons(growth.edges[growth.reached <= t])) for t in chosen),
             "screening_cells": (specimen.screening,),
         },
     )
@@ -753,27 +746,6 @@ def _closed_polygons(edges: NDArray[np.int64]) -> int:
     return int(len(edges) - len(nodes) + parts)
 
 
-def _arrival(states: NDArray[np.float32], path: CrackPath) -> NDArray[np.int64]:
-    """First state at which each node of the path is broken, (P,)."""
-    padded = np.pad(states, ((0, 0), (1, 1), (1, 1)))
-    y, x = path.corners.T
-    broken = np.zeros((len(states), len(path.corners)), dtype=bool)
-    for dy in range(3):
-        for dx in range(3):
-            broken |= padded[:, y + dy, x + dx] > _RIDGE_LOW
-    broken[-1] = True
-    return np.asarray(np.argmax(broken, axis=0), dtype=np.int64)
-
-
-def _evenly_by_broken(broken: NDArray[np.intp], snapshots: int) -> NDArray[np.int64]:
-    """First state that reaches each of evenly spaced numbers of broken cells, the last one at the end.
-
-    By number and not by traced length, for the trace of a turned network may differ by a cell.
-    """
-    wanted = broken[-1] * np.arange(1, snapshots + 1) / snapshots
-    return np.asarray(np.minimum(np.searchsorted(broken, wanted - 1e-9), len(broken) - 1), dtype=np.int64)
-
-
 def crack_retraction(
     displacement: NDArray[np.floating],
     damage: NDArray[np.floating],
@@ -804,44 +776,9 @@ def crack_retraction(
     out = np.zeros(len(path.nodes))
     kernels.retraction_along(
         displacement, damage, specimen.envelope, (yy, xx, 2.0 * yx), residual_stiffness,
-        path.nodes, _normals(path), reach, out,
+        path.nodes, path_normals(path, passes=1), reach, out,
     )  # fmt: skip
     return out
-
-
-def _normals(path: CrackPath) -> NDArray[np.float64]:
-    """Unit normals (P, 2) of the path at its nodes, from the axis of the edges around."""
-    step = path.nodes[path.edges[:, 1]] - path.nodes[path.edges[:, 0]]
-    doubled = (step[:, 1] + 1j * step[:, 0]) ** 2  # undirected lines add up by their doubled angle
-    axis = np.zeros(len(path.nodes), dtype=np.complex128)
-    np.add.at(axis, path.edges.ravel(), np.repeat(doubled, 2))
-    angle = 0.5 * np.angle(np.asarray(_averaging(path) @ axis, dtype=np.complex128))
-    return np.stack([np.cos(angle), -np.sin(angle)], axis=1)
-
-
-def _averaging(path: CrackPath) -> csr_array:
-    """Half of a node's value and half of the mean of its neighbours', (P, P)."""
-    count = len(path.nodes)
-    a, b = path.edges.T
-    weight = 0.5 / np.maximum(path.degree, 1)
-    own = np.where(path.degree > 0, 0.5, 1.0)
-    every = np.arange(count)
-    rows, columns = np.concatenate([a, b, every]), np.concatenate([b, a, every])
-    return csr_array((np.concatenate([weight[a], weight[b], own]), (rows, columns)), shape=(count, count))
-
-
-def _relative_opening(
-    path: CrackPath, edges: NDArray[np.int64], widths: NDArray[np.float64], is_open: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Width at both ends of each segment / the widest of the snapshot, (T, M, 2); 0 beyond the tip."""
-    average = _averaging(path)
-    width = np.where(is_open, widths, 0.0).T
-    for _ in range(_OPENING_PASSES):  # the strain in one cell is noisy: average along the crack
-        width = np.where(is_open.T, average @ width, 0.0)
-    widest = width.max(axis=0, initial=0.0)
-    width /= np.where(widest > 0, widest, 1.0)
-    both = is_open[:, edges[:, 0]] & is_open[:, edges[:, 1]]
-    return np.where(both[..., None], width.T[:, edges], 0.0).astype(np.float32)
 
 
 MECHANISM = Mechanism(

@@ -31,18 +31,18 @@ from typing import Annotated, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
-from scipy.sparse import csr_array
 
 from manifests.distributions import Distribution
 from physics import _fracture_kernels as kernels
 from physics.antiplane import AntiplaneBody
+from physics.crack_growth import evenly_broken, path_normals, relative_opening, trace_growth
 from physics.crack_path import CrackPath, trace_ridge
 from physics.mechanism import (
-    MAX_SEGMENTS,
     Crack,
     Mechanism,
     MechanismParams,
     Trajectory,
+    ordered,
     quantity,
     turn_array,
     turn_back,
@@ -100,19 +100,14 @@ _BLEND = 0.2  # dilatation, in units of the applied strain, over which a crack i
 _TARGET_SIDES = 1.6  # stop when cracks of this length have grown, in sides
 _MAX_STEPS = 300
 _OPENING_REACH = 3  # grid spacings across the crack on each side over which its opening is summed, at l = 2 h
-_OPENING_PASSES = 6
-
-
-def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"low must not be above high, got {pair[0]} and {pair[1]}")
-    return pair
+_OPENING_PASSES = 6  # averages of the noisy opening: about two cells along the crack
+_NORMAL_PASSES = 2
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(ge=0)]
-Range = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
-ShareRange = Annotated[tuple[Share, Share], AfterValidator(_ordered)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(ordered)]
+ShareRange = Annotated[tuple[Share, Share], AfterValidator(ordered)]
 
 
 class FractureParams(MechanismParams):
@@ -671,13 +666,9 @@ def _condense(history: _History, params: FractureParams, specimen: Specimen) -> 
     n = params.grid
     states = np.stack(history.damage)
     path = trace_ridge(states[-1], low=_RIDGE_LOW, high=_BROKEN)
-    arrival = _arrival(states, path)
-    edges = path.edges[np.argsort(arrival[path.edges].max(axis=1), kind="stable")[:MAX_SEGMENTS]]
-    pieces = np.linalg.norm(path.nodes[edges[:, 0]] - path.nodes[edges[:, 1]], axis=1)
-    reached = arrival[edges].max(axis=1)
-    length = np.array([pieces[reached <= t].sum() for t in range(len(states))])
-    chosen = _evenly(np.array(history.broken), params.snapshots)
-    normals = _normals(path)
+    growth = trace_growth(states, path, broken=_RIDGE_LOW)
+    chosen = evenly_broken(np.array(history.broken), params.snapshots)
+    normals = path_normals(path, passes=_NORMAL_PASSES)
     jumps = np.stack(
         [
             crack_opening(
@@ -692,17 +683,18 @@ def _condense(history: _History, params: FractureParams, specimen: Specimen) -> 
             for t in chosen
         ]
     )
-    opening = _relative_opening(path, edges, jumps, arrival[None, :] <= chosen[:, None])
-    crack = Crack(segments=(path.nodes[edges].reshape(-1, 4) / n).astype(np.float32), opening=opening)
+    is_open = growth.arrival[None, :] <= chosen[:, None]
+    opening = relative_opening(path, growth.edges, jumps, is_open, passes=_OPENING_PASSES)
+    crack = Crack(segments=(path.nodes[growth.edges].reshape(-1, 4) / n).astype(np.float32), opening=opening)
     return Trajectory(
         fields={"damage": _visible_damage(states[chosen], from_edge=specimen.from_edge)},
-        severity=length[chosen] / length[-1],
+        severity=growth.length[chosen] / growth.length[-1],
         area=np.maximum.accumulate(crack.relative_area()),
         from_edge=specimen.from_edge,
         crack=crack,
         facts={
             "load_griffith": tuple(history.load[t] for t in chosen),
-            "length_cells": tuple(float(length[t]) for t in chosen),
+            "length_cells": tuple(float(growth.length[t]) for t in chosen),
             "branch_points": (float((path.degree > 2).sum()),),
         },
     )
@@ -717,31 +709,6 @@ def _visible_damage(states: NDArray[np.float32], *, from_edge: bool) -> NDArray[
     across = np.where(np.arange(n) < n // 2, 1.0, fade) if from_edge else fade
     localised = np.maximum(centres - _STRAINED, 0.0) / (1.0 - _STRAINED)
     return np.asarray(localised * fade[:, None] * across, dtype=np.float32)
-
-
-def _arrival(states: NDArray[np.float32], path: CrackPath) -> NDArray[np.int64]:
-    """First state at which each node of the path is broken, (P,)."""
-    padded = np.pad(states, ((0, 0), (1, 1), (1, 1)))
-    y, x = path.corners.T
-    near = [padded[:, y + dy, x + dx] for dy in range(3) for dx in range(3)]
-    broken = np.max(near, axis=0) > _RIDGE_LOW
-    broken[-1] = True
-    return np.asarray(np.argmax(broken, axis=0), dtype=np.int64)
-
-
-def _evenly(broken: NDArray[np.int64], snapshots: int) -> NDArray[np.int64]:
-    """States (snapshots,) near evenly spaced numbers of broken corners, the last at the end; none twice if avoidable.
-
-    By corners, not by length along the traced path, so that the choice does not depend on how the body is turned.
-    """
-    count = len(broken)
-    wanted = broken[-1] * np.arange(1, snapshots + 1) / snapshots
-    rank = np.minimum(np.searchsorted(broken, wanted - 1e-9), count - 1)
-    if count >= snapshots:
-        place = np.arange(snapshots)
-        rank = np.maximum.accumulate(rank - place) + place  # strictly rising,
-        rank = np.minimum(rank, count - snapshots + place)  # with enough left for those to come
-    return np.asarray(rank, dtype=np.int64)
 
 
 def crack_opening(
@@ -775,47 +742,9 @@ def crack_opening(
     """
     out = np.zeros(len(path.nodes))
     uy, ux = displacement
-    across = _normals(path) if normals is None else normals
+    across = path_normals(path, passes=_NORMAL_PASSES) if normals is None else normals
     kernels.opening_along(uy, ux, in_plane, damage, residual_stiffness, path.nodes, across, reach, out)
     return out
-
-
-def _normals(path: CrackPath) -> NDArray[np.float64]:
-    """Unit normals (P, 2) of the path at its nodes, from the axis of the edges two steps around."""
-    step = path.nodes[path.edges[:, 1]] - path.nodes[path.edges[:, 0]]
-    doubled = (step[:, 1] + 1j * step[:, 0]) ** 2  # undirected lines add up by their doubled angle
-    count = len(path.nodes)
-    axis = np.zeros(count, dtype=np.complex128)
-    np.add.at(axis, path.edges.ravel(), np.repeat(doubled, 2))
-    average = _averaging(path)
-    smooth = np.asarray(average @ (average @ axis), dtype=np.complex128)
-    angle = 0.5 * np.angle(smooth)
-    return np.stack([np.cos(angle), -np.sin(angle)], axis=1)
-
-
-def _averaging(path: CrackPath) -> csr_array:
-    """Half of a node's value and half of the mean of its neighbours', (P, P)."""
-    count = len(path.nodes)
-    a, b = path.edges.T
-    weight = 0.5 / np.maximum(path.degree, 1)
-    own = np.where(path.degree > 0, 0.5, 1.0)
-    every = np.arange(count)
-    rows, columns = np.concatenate([a, b, every]), np.concatenate([b, a, every])
-    return csr_array((np.concatenate([weight[a], weight[b], own]), (rows, columns)), shape=(count, count))
-
-
-def _relative_opening(
-    path: CrackPath, edges: NDArray[np.int64], jumps: NDArray[np.float64], is_open: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Width at both ends of each segment / the widest of the snapshot, (T, M, 2); 0 beyond the tip."""
-    average = _averaging(path)
-    width = np.where(is_open, jumps, 0.0).T
-    for _ in range(_OPENING_PASSES):  # the jump at one corner is noisy: average over about two cells along the crack
-        width = np.where(is_open.T, average @ width, 0.0)
-    widest = width.max(axis=0, initial=0.0)
-    width /= np.where(widest > 0, widest, 1.0)
-    both = is_open[:, edges[:, 0]] & is_open[:, edges[:, 1]]
-    return np.where(both[..., None], width.T[:, edges], 0.0).astype(np.float32)
 
 
 MECHANISM = Mechanism(

@@ -32,12 +32,15 @@ __all__ = [
     "ParamsT",
     "SpecimenT",
     "Trajectory",
+    "ordered",
     "quantity",
     "turn_array",
     "turn_back",
     "turn_trajectory",
     "turn_vector",
 ]
+
+NumberT = TypeVar("NumberT", int, float)
 
 MAX_SEGMENTS = 1024  # segments kept of the cracks of one trajectory; the first to open are kept
 
@@ -48,6 +51,19 @@ def quantity(default: Any, *, unit: str, description: str, **bounds: Any) -> Any
     ``unit`` is ``"1"`` for a number without one, ``"h"`` for grid spacings, ``"sides"`` for sides of the square.
     """
     return Field(default, description=f"{description} [{unit}]", json_schema_extra={"unit": unit}, **bounds)
+
+
+def ordered(pair: tuple[NumberT, NumberT]) -> tuple[NumberT, NumberT]:
+    """The pair, if its first is not above its second: for pydantic's ``AfterValidator``.
+
+    Raises
+    ------
+    ValueError
+        It is.
+    """
+    if pair[0] > pair[1]:
+        raise ValueError(f"low must not be above high, got {pair[0]} and {pair[1]}")
+    return pair
 
 
 class MechanismParams(BaseModel):

@@ -51,7 +51,7 @@ from scipy.special import erf
 
 from manifests.distributions import Distribution
 from physics import _pitting_kernels as kernels
-from physics.mechanism import Mechanism, MechanismParams, Trajectory, quantity, turn_array
+from physics.mechanism import Mechanism, MechanismParams, Trajectory, ordered, quantity, turn_array
 from physics.random_fields import power_law_field
 
 __all__ = [
@@ -74,7 +74,6 @@ __all__ = [
 
 Regime = Literal["pits", "uniform", "crevice"]
 Scalar = TypeVar("Scalar", np.float32, np.float64)
-Number = TypeVar("Number", int, float)
 
 _CAP = 0.06  # sides; phi is the distance to the mouth up to here
 _VISIBLE = 1e-3  # sides; depth from which a place counts as attacked
@@ -88,15 +87,9 @@ _LENGTH_SCALE = {"pits": 1.0, "uniform": 0.5, "crevice": 1.3}  # pit length rela
 _SHIELD = 0.3  # sweeping in a crevice relative to the free surface
 
 
-def _ordered(pair: tuple[Number, Number]) -> tuple[Number, Number]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"low must not be above high, got {pair[0]} and {pair[1]}")
-    return pair
+Range = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(ordered)]
 
-
-Range = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ordered)]
-
-Counts = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ordered)]
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(ordered)]
 
 
 class PittingParams(MechanismParams):
