@@ -33,12 +33,11 @@ from typing import Annotated, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from manifests.distributions import Distribution
 from physics import _craze_kernels as kernels
 from physics.crack_growth import evenly_broken, path_normals, relative_opening, trace_growth
+from physics.crack_network import closed_polygons, merge_straight_segments
 from physics.crack_path import CrackPath, trace_ridge
 from physics.mechanism import (
     MAX_SEGMENTS,
@@ -65,8 +64,6 @@ __all__ = [
     "film_of",
     "film_surface_energy",
     "grow",
-    "junction_angles",
-    "merge_straight_segments",
     "refine",
     "relax_film_damage",
     "shear_lag_strength_load",
@@ -94,8 +91,6 @@ _EVENNESS = 0.85  # x h / l: share of the drive, see `grow`
 _MAX_STEPS = 200
 _BORDER_SHARE = (0.05, 0.17)  # the shrinkage fades from 1 to 0 between these distances from the border, in sides
 _OPENING_PASSES = 3
-_MERGE_TOLERANCE = 0.12  # cells that a node may lie off the chord that replaces it
-_MERGE_LONGEST = 4.0  # cells
 _EDGE_PAD = 6  # columns by which a network that comes in through the left side is continued before it is traced
 
 
@@ -632,7 +627,7 @@ def _condense(history: _History, params: CrazeParams, specimen: Specimen) -> Tra
         facts={
             "shrinkage_load": tuple(history.load[t] for t in chosen),
             "length_sides": tuple(float(growth.length[t]) / n for t in chosen),
-            "closed_polygons": tuple(float(_closed_polygons(growth.edges[growth.reached <= t])) for t in chosen),
+            "closed_polygons": tuple(float(closed_polygons(growth.edges[growth.reached <= t])) for t in chosen),
             "screening_cells": (specimen.screening,),
         },
     )
@@ -650,100 +645,6 @@ def _trace(damage: NDArray[np.float32], from_edge: bool) -> CrackPath:
     renumber = np.cumsum(inside) - 1
     corners[:, 1] = np.maximum(corners[:, 1], 0)
     return CrackPath(nodes=nodes[inside], edges=renumber[path.edges[keep]], corners=corners[inside])
-
-
-def merge_straight_segments(
-    path: CrackPath,
-    *,
-    most: int,
-    tolerance: float = _MERGE_TOLERANCE,
-    longest: float = _MERGE_LONGEST,
-) -> CrackPath:
-    """The same network in fewer segments: nodes that hardly bend the line are dropped, ends and junctions stay.
-
-    In each pass, of two neighbouring nodes of degree 2 at most one goes, if it lies within ``tolerance`` of the chord
-    between its neighbours and the chord is not above ``longest``. Both grow by half until at most ``most`` segments
-    are left, or none can go.
-
-    Parameters
-    ----------
-    path : CrackPath
-        As from `physics.crack_path.trace_ridge`, with about one segment a cell.
-    most : int
-        Number of segments wanted.
-    tolerance, longest : float
-        Grid spacings.
-    """
-    for _ in range(8):
-        path = _merged(path, tolerance, longest)
-        if len(path.edges) <= most:
-            break
-        tolerance, longest = 1.5 * tolerance, 1.5 * longest
-    return path
-
-
-def _merged(path: CrackPath, tolerance: float, longest: float) -> CrackPath:
-    count = len(path.nodes)
-    if not len(path.edges):
-        return path
-    inner = path.degree == 2
-    ends = np.concatenate([path.edges, path.edges[:, ::-1]])
-    ends = ends[np.argsort(ends[:, 0], kind="stable")]
-    ends = ends[inner[ends[:, 0]]]
-    neighbour = np.full((2, count), -1)
-    neighbour[:, inner] = ends[:, 1].reshape(-1, 2).T
-    first, second = np.ascontiguousarray(neighbour[0]), np.ascontiguousarray(neighbour[1])
-    alive = np.ones(count, dtype=bool)
-    while kernels.merge_straight(path.nodes, first, second, tolerance, longest, alive):
-        pass
-    kept = np.nonzero(inner & alive)[0]
-    chains = np.concatenate([np.stack([kept, first[kept]], axis=1), np.stack([kept, second[kept]], axis=1)])
-    direct = path.edges[~inner[path.edges].any(axis=1)]
-    edges = np.unique(np.sort(np.concatenate([chains, direct]), axis=1), axis=0)
-    renumber = np.cumsum(alive) - 1
-    return CrackPath(nodes=path.nodes[alive], edges=renumber[edges], corners=path.corners[alive])
-
-
-def junction_angles(path: CrackPath, *, reach: int = 4) -> NDArray[np.float64]:
-    """Angles between neighbouring cracks at the triple junctions of a network, (J, 3), radians, in falling order.
-
-    At a T the largest is pi and the others pi / 2. The direction of a crack is taken from the junction to the node
-    ``reach`` edges along it; junctions from which another end or junction is nearer are left out.
-    """
-    neighbours: list[list[int]] = [[] for _ in range(len(path.nodes))]
-    for a, b in path.edges:
-        neighbours[a].append(int(b))
-        neighbours[b].append(int(a))
-    found = []
-    for node in np.nonzero(path.degree == 3)[0]:
-        tips = [_follow(neighbours, int(node), start, reach) for start in neighbours[node]]
-        if min(tips) < 0:
-            continue
-        away = path.nodes[tips] - path.nodes[node]
-        heading = np.sort(np.arctan2(away[:, 0], away[:, 1]))
-        gaps = np.diff(np.append(heading, heading[0] + 2 * np.pi))
-        found.append(np.sort(gaps)[::-1])
-    return np.array(found, dtype=np.float64).reshape(-1, 3)
-
-
-def _follow(neighbours: list[list[int]], behind: int, here: int, steps: int) -> int:
-    """Node ``steps`` edges from ``behind`` through ``here``, or -1 if the chain ends or forks before."""
-    for _ in range(steps - 1):
-        ahead = [k for k in neighbours[here] if k != behind]
-        if len(ahead) != 1:
-            return -1
-        behind, here = here, ahead[0]
-    return here
-
-
-def _closed_polygons(edges: NDArray[np.int64]) -> int:
-    """Number of pieces that a set of edges encloses: edges - nodes + parts (Euler)."""
-    if not len(edges):
-        return 0
-    nodes, number = np.unique(edges, return_inverse=True)
-    a, b = number.reshape(edges.shape).T
-    parts, _ = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(len(nodes),) * 2), directed=False)
-    return int(len(edges) - len(nodes) + parts)
 
 
 def crack_retraction(

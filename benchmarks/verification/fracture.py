@@ -18,14 +18,8 @@ from benchmarks.verification.case import Case
 from physics import _fracture_kernels as kernels
 from physics.antiplane import AntiplaneBody
 from physics.crack_path import trace_ridge
-from physics.fracture import (
-    crack_opening,
-    discrete_surface_energy,
-    equilibrate,
-    relax_damage,
-    structural_tensor,
-    surface_energy,
-)
+from physics.fracture import crack_opening
+from physics.phase_field import discrete_surface_energy, equilibrate, relax_damage, structural_tensor, surface_energy
 from physics.plane_strain import PlaneStrainBody, bulk_modulus
 
 __all__ = [

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from benchmarks.verification import craze as verification
+from physics.crack_network import junction_angles, merge_straight_segments
 from physics.crack_path import CrackPath, trace_ridge
 from physics.craze import (
     CrazeParams,
@@ -16,8 +17,6 @@ from physics.craze import (
     _grow_as_it_lies,
     draw,
     grow,
-    junction_angles,
-    merge_straight_segments,
     refine,
     relax_film_damage,
     shear_lag_strength_load,

@@ -13,24 +13,26 @@ from scipy import ndimage
 from benchmarks.verification import fracture as verification
 from physics.antiplane import AntiplaneBody
 from physics.fracture import (
-    ISOTROPIC,
     MECHANISM,
     FractureParams,
     Specimen,
     body_of,
-    discrete_surface_energy,
     draw,
-    equilibrate,
     grow,
     random_toughness,
     refine,
-    relax_damage,
     simulate,
-    structural_tensor,
-    surface_energy,
     turn,
 )
 from physics.mechanism import turn_array
+from physics.phase_field import (
+    ISOTROPIC,
+    discrete_surface_energy,
+    equilibrate,
+    relax_damage,
+    structural_tensor,
+    surface_energy,
+)
 from physics.plane_strain import PlaneStrainBody
 
 RESIDUAL = 1e-4
