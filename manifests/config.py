@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,18 +20,22 @@ __all__ = [
     "AUTO",
     "AllocationPolicy",
     "BankConfig",
+    "BitDepth",
     "FitPolicy",
     "ForegroundConfig",
     "ForegroundMode",
     "LabelConfig",
     "NpcfConfig",
+    "NpcfppConfig",
     "PlacementConfig",
     "ProductKind",
     "Range",
+    "RefineStage",
     "RenderConfig",
     "SourceKind",
     "SourceSpec",
     "StoreConfig",
+    "WaveletMode",
     "expand_path",
     "explain_validation",
     "parse_source",
@@ -42,13 +46,29 @@ FitPolicy = Literal["crop", "pad", "stretch"]
 ForegroundMode = Literal["auto", "object", "texture", "masks"]
 AllocationPolicy = Literal["equal", "proportional"]
 ProductKind = Literal["rust", "black", "white"]
+RefineStage = Literal["paste", "render", "npcf"]
+BitDepth = Literal[8, 16]
+# how a signal goes on beyond its ends, by the names of PyWavelets
+WaveletMode = Literal[
+    "zero",
+    "constant",
+    "symmetric",
+    "reflect",
+    "periodic",
+    "smooth",
+    "antisymmetric",
+    "antireflect",
+    "periodization",
+]
 AUTO: Literal["auto"] = "auto"
+
+_Number = TypeVar("_Number", int, float)
 
 MIN_SIZE_PX = 32
 MAX_SIZE_PX = 4096
 
 
-def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+def _ordered(value: tuple[_Number, _Number]) -> tuple[_Number, _Number]:
     if not value[0] <= value[1]:
         raise ValueError("a range is [low, high] with low <= high")
     return value
@@ -66,6 +86,8 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Range = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ordered)]
 PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
 ShareRange = Annotated[tuple[Share, Share], AfterValidator(_ordered)]
+Count = Annotated[int, Field(ge=1, le=16)]
+CountRange = Annotated[tuple[Count, Count], AfterValidator(_ordered)]
 # One check for both forms: a union would be reported once for each of its members, with its type in the key.
 AutoOrPositive = Annotated[
     Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(_auto_or_positive, json_schema_input_type=int | str)
@@ -145,6 +167,9 @@ class PlacementConfig(Section):
         (0.1, 1.5),
         description="bounds of the side of the simulated square / side of the picture; within them the area decides",
     )
+    defects: CountRange = Field(
+        (1, 1), description="defects in one picture: every number from low to high equally often; at most 16"
+    )
 
 
 class RenderConfig(Section):
@@ -155,7 +180,9 @@ class RenderConfig(Section):
     roughness: Range = Field((0.03, 0.2), description="ragged lips: standard deviation of the edge / half width")
     debris: Range = Field((0.0, 0.2), description="dirt left along the crack: optical density")
     glint: Range = Field((0.0, 0.35), description="light thrown back by a lip / brightest light on the part")
-    gloss: Range = Field((0.15, 0.6), description="mirror-like share of the light that a relief throws back")
+    gloss: Range = Field(
+        (0.5, 1.5), description="mirror-like light of a relief / what the photograph's own highlights tell of"
+    )
     gloss_exponent: PositiveRange = Field(
         (8.0, 40.0), description="sharpness of that reflection; higher is more polished"
     )
@@ -172,7 +199,19 @@ class NpcfConfig(Section):
     screening_px: float = Field(6.0, gt=0.5, le=64, description="1 / sqrt(lambda): how far a correction carries")
     crack_conductivity: float = Field(1e-2, gt=0, le=1, description="kappa inside an opening; 1 outside")
     tolerance: float = Field(1e-3, gt=0, lt=0.1, description="relative residual that a sample must reach")
-    max_iterations: int = Field(200, ge=1, le=10_000, description="bound on the iterations of the solver")
+    max_cycles: int = Field(50, ge=1, le=10_000, description="bound on the multigrid cycles of the solver")
+
+
+class NpcfppConfig(Section):
+    """The fine pass: wavelet sub-bands and boundary synergy blocks in a band around the defect's outline."""
+
+    wavelet: str = Field("db2", description="a discrete wavelet of PyWavelets")
+    mode: WaveletMode = Field("symmetric", description="how the picture goes on beyond its border")
+    levels: int = Field(2, ge=1, le=6, description="levels of the transform: 2 reaches waves of about 8 pixels")
+    band_px: float = Field(6.0, gt=0, le=64, description="width of the band around the outline, in pixels")
+    edge: float = Field(1.0, ge=0, le=4, description="edge block: share of the sharpness that the optics allow")
+    energy: float = Field(1.0, ge=0, le=4, description="energy block: share of the surroundings' sub-band energy")
+    grain: float = Field(1.0, ge=0, le=4, description="grain block: how far the grain runs on, by its coherence")
 
 
 class LabelConfig(Section):
@@ -199,6 +238,9 @@ class StoreConfig(Section):
         AUTO, description="images in one shard; auto: about 50 MB before compression, at most 256"
     )
     zstd_level: int = Field(1, ge=1, le=19, description="compression level; every chunk has a checksum")
+    stages: tuple[RefineStage, ...] = Field(
+        (), description="stages kept beside the final image: paste, render, npcf; for ablations and inspection cards"
+    )
 
 
 def parse_source(text: str) -> SourceSpec:

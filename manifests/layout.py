@@ -6,7 +6,7 @@
     ├── config.json            the recipe, canonical JSON, and the code version: OUT's identity
     ├── inventory.parquet      every photograph found, usable or not
     ├── plan.parquet           one row a sample, before any computing
-    ├── data/                  Zarr v3: <dataset>/<category>/{image,mask,<fields>,source,foreground}
+    ├── data/                  Zarr v3: <dataset>/<category>/{image,mask,<fields>,<stages>,source,foreground}
     ├── bank/                  Zarr v3: <mechanism>/{severity,area,<fields>,segments,opening}
     ├── commits/               one JSON a finished shard; without it a shard does not exist
     ├── manifest.parquet       one row a sample, built from the commit records alone
@@ -26,6 +26,7 @@ __all__ = [
     "CONFIG",
     "CORPUS",
     "DATA",
+    "INSTANCE",
     "INVENTORY",
     "LOG",
     "MANIFEST",
@@ -36,6 +37,7 @@ __all__ = [
     "commit_name",
     "safe_join",
     "shard_file",
+    "stage_array",
 ]
 
 CONFIG = "config.json"
@@ -50,7 +52,13 @@ LOG = "log"
 TOP_LEVEL = frozenset({CONFIG, INVENTORY, PLAN, DATA, BANK, COMMITS, MANIFEST, CORPUS, LOG})
 
 SAMPLE_ARRAYS = ("image", "mask")  # and the fields of the mechanisms that take part
+INSTANCE = "instance"  # beside them where a picture may hold several defects
 SOURCE_ARRAYS = ("source", "foreground")
+
+
+def stage_array(stage: str) -> str:
+    """Name of the array that keeps a refinement stage."""
+    return f"stage_{stage}"
 
 
 def commit_name(stage: str, key: str, shard: int) -> str:

@@ -23,8 +23,10 @@ __all__ = [
     "AnyCommit",
     "BankRecord",
     "CommitRecord",
+    "DefectRecord",
     "FileRecord",
     "PlanRow",
+    "PlannedDefect",
     "RowT",
     "SampleRecord",
     "SampleStatus",
@@ -59,7 +61,8 @@ class SampleStatus(StrEnum):
     INVISIBLE = "invisible"  # nothing differs visibly: raise the mechanism's area or lower label.visible_threshold
     AREA_BELOW = "area_below"  # smaller than label.min_area
     AREA_ABOVE = "area_above"  # larger than label.max_area
-    NOT_CONVERGED = "not_converged"  # npcF's residual stayed above npcf.tolerance: raise npcf.max_iterations
+    NOT_CONVERGED = "not_converged"  # npcF's residual stayed above npcf.tolerance: raise npcf.max_cycles
+    CROWDED = "crowded"  # no free place beside the other defects: lower placement.defects or the areas
 
 
 class _Record(BaseModel):
@@ -87,12 +90,30 @@ class SourceRecord(_Record):
     light_y: float = -1.0  # unit vector towards the light, in the picture
     light_x: float = 0.0
     light_directional: float = 0.0  # share of the light that has a direction, 0..1
+    gloss: float = 0.0  # share of the light that is thrown back mirror-like, 0..1
     blur_px: float = 0.0  # standard deviation of the point spread, at the corpus size
+    noise: float = 0.0  # standard deviation of the camera's noise, picture values 0..1
     brightest: tuple[float, ...] = ()  # brightest light on the part, 0..1, by channel
 
 
-class PlanRow(_Record):
-    """One sample as planned, before any computing."""
+class PlannedDefect(_Record):
+    """One defect as planned."""
+
+    mechanism: str
+    trajectory: int
+    snapshot: int
+    dihedral: int  # 0..7: quarter turns (value % 4), then a mirror if value >= 4
+    angle_deg: float  # further rotation, counter-clockwise as seen, degrees
+    from_edge: bool  # it comes in from the edge of the part
+    anchor_y: float  # where the defect is put / side of the picture: its middle, or its mouth at the part's edge
+    anchor_x: float
+    asked_area: float  # area of the defect / picture that the recipe's distribution asks for
+    asked_severity: float  # how far along its trajectory, 0..1
+    width: float  # widest opening / side of the picture; 0 for a mechanism that opens nothing
+
+
+class PlanRow(PlannedDefect):
+    """One sample as planned, before any computing: its first defect, and others where the recipe asks for several."""
 
     id: str  # 16 hexadecimal digits: content hash of the row
     index: int  # position in the whole corpus
@@ -102,43 +123,76 @@ class PlanRow(_Record):
     row: int  # row within the category's arrays
     source: int  # row in the category's `source` array
     source_sha256: str
+    group: int  # sources and trajectories of one group appear in no other
+    seed_path: str  # root of the sample's random stream; the attempt is appended
+    others: tuple[PlannedDefect, ...] = ()
+
+    def planned(self) -> tuple[PlannedDefect, ...]:
+        """All defects, the first one first."""
+        first = PlannedDefect(**{name: getattr(self, name) for name in PlannedDefect.model_fields})
+        return (first, *self.others)
+
+
+class DefectRecord(_Record):
+    """One defect of a sample as made."""
+
+    instance: int  # its value in the `instance` array, 1 for the first; 0 if it is not in the picture
+    status: SampleStatus
+    attempts: int  # draws used, >= 1
     mechanism: str
     trajectory: int
     snapshot: int
-    group: int  # sources and trajectories of one group appear in no other
-    dihedral: int  # 0..7: quarter turns (value % 4), then a mirror if value >= 4
-    angle_deg: float  # further rotation, counter-clockwise as seen, degrees
-    from_edge: bool  # it comes in from the edge of the part
-    anchor_y: float  # where the defect is put / side of the picture: its middle, or its mouth at the part's edge
-    anchor_x: float
-    asked_area: float  # area of the defect / picture that the recipe's distribution asks for
-    asked_severity: float  # how far along its trajectory, 0..1
-    width: float  # widest opening / side of the picture; 0 for a mechanism that opens nothing
-    seed_path: str  # root of the sample's random stream; the attempt is appended
+    severity: float  # growth at the snapshot / at the end of its trajectory, 0..1
+    dihedral: int
+    angle_deg: float
+    extent: float  # side of the simulated square / side of the picture
+    center_y: float  # centre of the simulated square / side of the picture
+    center_x: float
+    width: float  # widest opening / side of the picture
+    area_px: int  # pixels of its own mask
+    length_px: float
+    relief_px: float
+    contrast: float
+    residual: float
+    cycles: int
+    bbox_y0: int  # bounding box of its own mask, half open; all 0 if empty
+    bbox_x0: int
+    bbox_y1: int
+    bbox_x1: int
 
 
 class SampleRecord(PlanRow):
-    """One sample as made: the plan row with the placement finally used, and what came of it."""
+    """One sample as made: the plan row with the placement finally used, and what came of it.
+
+    The flat columns tell of the first defect, but for those of the mask (``area_px`` to ``contrast``, the box and the
+    counts of pixels), which tell of the whole picture.
+    """
 
     status: SampleStatus
     attempts: int  # draws used, >= 1
     extent: float  # side of the simulated square / side of the picture
     center_y: float  # centre of the simulated square / side of the picture
     center_x: float
-    area_px: int  # pixels of the mask
-    area_fraction: float
     severity: float  # growth at the snapshot / at the end of its trajectory, 0..1
     length_px: float  # length of open crack in pixels; 0 for a mechanism that opens nothing
     relief_px: float  # deepest or highest point of the surface, pixels; 0 for a mechanism without relief
+    residual: float  # npcF: largest relative residual of the defects
+    cycles: int  # npcF: most multigrid cycles
+    area_px: int  # pixels of the mask
+    area_fraction: float
     contrast: float  # mean absolute change in the mask, grey levels of 255
-    residual: float  # npcF: relative residual reached
-    iterations: int  # npcF: solver iterations used
     bbox_y0: int  # bounding box of the mask, half open; all 0 if empty
     bbox_x0: int
     bbox_y1: int
     bbox_x1: int
+    faint_px: int  # changed below the visible threshold outside the mask
+    unlabelled_px: int  # visibly changed outside the mask: 0, or the promise is broken
+    unseen_px: int  # of the mask with no visible change within one pixel: 0
+    outside_px: int  # changed outside the support, where the photograph is kept bit for bit: 0
+    off_part_px: int  # of the mask off the part: 0
     image_sha256: str  # of the image's bytes in C order
     mask_sha256: str
+    defects: tuple[DefectRecord, ...] = ()
 
 
 class BankRecord(_Record):

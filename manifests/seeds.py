@@ -26,6 +26,7 @@ class Stage(IntEnum):
     BANK = 3
     SAMPLE = 4
     ROUGHNESS = 5
+    NOISE = 6
 
 
 def name_key(name: str) -> int:

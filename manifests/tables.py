@@ -20,7 +20,7 @@ RecordT = TypeVar("RecordT", bound=BaseModel)
 
 
 def arrow_schema(model: type[BaseModel]) -> pa.Schema:
-    """Arrow schema of a record: int64, float64, bool, string (also for closed vocabularies), list of float64."""
+    """Arrow schema of a record: int64, float64, bool, string (closed vocabularies too), lists of float64 or records."""
     fields = [pa.field(name, _arrow_type(info.annotation), nullable=False) for name, info in model.model_fields.items()]
     return pa.schema(fields)
 
@@ -33,8 +33,12 @@ def _arrow_type(annotation: object) -> pa.DataType:
         return pa.string()
     if get_origin(annotation) is Literal and all(isinstance(value, str) for value in get_args(annotation)):
         return pa.string()
-    if get_origin(annotation) is tuple and get_args(annotation) == (float, ...):
-        return pa.list_(pa.float64())
+    if get_origin(annotation) is tuple and get_args(annotation)[1:] == (...,):
+        item = get_args(annotation)[0]
+        if item is float:
+            return pa.list_(pa.float64())
+        if isinstance(item, type) and issubclass(item, BaseModel):
+            return pa.list_(pa.struct(list(arrow_schema(item))))
     raise TypeError(f"no Arrow type for {annotation!r}: add one here")
 
 

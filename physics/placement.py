@@ -25,9 +25,11 @@ __all__ = [
     "Window",
     "crack_window",
     "field_window",
+    "noise_tile",
     "place_crack",
     "place_fields",
     "place_grain",
+    "place_noise",
     "roughness_tile",
 ]
 
@@ -104,6 +106,14 @@ def roughness_tile(seed: int) -> NDArray[np.float32]:
     low = 2 * np.pi / _LONGEST_WAVE_PX
     layers = [power_law_field((_TILE, _TILE), rng, exponent=1.6, low=low) for _ in range(3)]
     tile = np.stack(layers).astype(np.float32)
+    tile.setflags(write=False)
+    return tile
+
+
+@lru_cache(maxsize=4)
+def noise_tile(seed: int) -> NDArray[np.float32]:
+    """Periodic white noise (3, 512, 512), mean 0, variance 1: what a camera's noise is made of, one layer a channel."""
+    tile = stream(seed, Stage.NOISE).standard_normal((3, _TILE, _TILE), dtype=np.float32)
     tile.setflags(write=False)
     return tile
 
@@ -264,6 +274,11 @@ def place_fields(
 def place_grain(tile: NDArray[np.float32], offset: tuple[int, int], window: Window) -> NDArray[np.float32]:
     """Noise (W, W) of variance 1 on a window, from `roughness_tile` whose pixel ``offset`` is the picture's first."""
     return np.asarray(_window(tile, (offset[0] + window.y, offset[1] + window.x), window.side)[2])
+
+
+def place_noise(tile: NDArray[np.float32], offset: tuple[int, int], window: Window) -> NDArray[np.float32]:
+    """Noise (3, W, W) on a window, from `noise_tile` whose pixel ``offset`` is the picture's first."""
+    return _window(tile, (offset[0] + window.y, offset[1] + window.x), window.side)
 
 
 def _window(tile: NDArray[np.float32], offset: tuple[int, int], side: int) -> NDArray[np.float32]:

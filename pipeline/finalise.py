@@ -40,7 +40,7 @@ _FIGURES = (
     "relief_px",
     "contrast",
     "residual",
-    "iterations",
+    "cycles",
     "attempts",
 )
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -239,7 +239,9 @@ def _measured(foreground: Foreground, optics: OpticsArrays, index: int) -> dict[
         "light_y": float(optics.light[index, 0]),
         "light_x": float(optics.light[index, 1]),
         "light_directional": float(optics.directional[index]),
+        "gloss": float(optics.gloss[index]),
         "blur_px": float(optics.blur_px[index]),
+        "noise": float(optics.noise[index]),
         "brightest": tuple(float(v) for v in optics.brightest[index]),
     }
 

@@ -23,7 +23,7 @@ from scipy import ndimage
 from manifests.config import AUTO
 from manifests.distributions import Distribution
 from manifests.errors import ConfigError
-from manifests.records import PlanRow, SourceRecord, plan_row_id
+from manifests.records import PlannedDefect, PlanRow, SourceRecord, plan_row_id
 from manifests.seeds import Stage, name_key, seed_path, stream
 from physics.mechanism import MechanismParams
 from physics.placement import Placement
@@ -122,16 +122,17 @@ def bank_sizes(recipe: Recipe, usable: Sequence[int]) -> dict[str, int]:
     most = max(
         (-(-count // n) for count, n in zip(samples_by_category(recipe, usable), usable, strict=True)), default=0
     )
+    most *= recipe.placement.defects[1]
     sizes = {}
     for name, weight in weights.items():
         share = weight / sum(weights.values())
         per_trajectory = len(_snapshots_in_range(recipe.params(name))) * _TURNS
-        # a photograph's samples may all be of one mechanism, and come from the trajectories of its own group
+        # a photograph's defects may all be of one mechanism, and come from the trajectories of its own group
         needed = recipe.bank.groups * -(-most // per_trajectory)
         if recipe.bank.trajectories != AUTO:
             if recipe.bank.trajectories < needed:
                 raise ConfigError(
-                    f"bank.trajectories: {recipe.bank.trajectories} are too few for {most} samples on one photograph "
+                    f"bank.trajectories: {recipe.bank.trajectories} are too few for {most} defects on one photograph "
                     f"without a repeat; expected at least {needed}, or auto"
                 )
             sizes[name] = recipe.bank.trajectories
@@ -299,50 +300,78 @@ def _plan_category(
 ) -> list[PlanRow]:
     outlines = [trace_outline(mask) for mask in category.foreground] if count else []
     mechanisms = _mix(recipe, count, first)
-    chooser = _Chooser(recipe, {name: len(flags) for name, flags in entering.items()})
+    chooser = _Chooser(recipe, entering)
     rows = []
     for row in range(count):
-        index = first + row
+        index, source = first + row, row % len(category.records)
         rng = stream(recipe.seed, Stage.PLAN, index, 0)
-        source, name = row % len(category.records), mechanisms[row]
         if row % per_shard == 0:
             chooser.open_shard(stream(recipe.seed, Stage.PLAN, index, 1))
-        params = recipe.params(name)
-        severity, area = params.severity.draw(rng), params.area.draw(rng)
-        snapshot = _nearest_snapshot(params, severity)
-        trajectory, snapshot, dihedral = chooser.choose(rng, name, source, snapshot)
-        from_edge = bool(entering[name][trajectory])
-        drawn = draw_placement(
-            rng,
-            category.foreground[source],
-            outlines[source],
-            dihedral=dihedral,
-            from_edge=from_edge,
-            width=opening_width(params),
-        )
+        place = _Place(source, category.foreground[source], outlines[source])
+        defects = [
+            _plan_defect(recipe, rng, chooser, name, place) for name in (mechanisms[row], *_further(recipe, index))
+        ]
         fields: dict[str, object] = {
             "index": index,
             "dataset": category.dataset,
             "category": category.category,
             "source": source,
             "source_sha256": category.records[source].sha256,
-            "mechanism": name,
-            "trajectory": trajectory,
-            "snapshot": snapshot,
             "group": source % recipe.bank.groups,
-            "dihedral": dihedral,
-            "angle_deg": drawn.angle_deg,
-            "from_edge": drawn.from_edge,
-            "anchor_y": drawn.anchor_y,
-            "anchor_x": drawn.anchor_x,
-            "asked_area": area,
-            "asked_severity": severity,
-            "width": drawn.width,
             "seed_path": seed_path(recipe.seed, Stage.SAMPLE, index),
+            **defects[0].model_dump(),
+            "others": [defect.model_dump() for defect in defects[1:]],
         }
-        place = {"id": plan_row_id(fields), "shard": row // per_shard, "row": row}
-        rows.append(PlanRow.model_validate({**fields, **place}))
+        where = {"id": plan_row_id(fields), "shard": row // per_shard, "row": row}
+        rows.append(PlanRow.model_validate({**fields, **where}))
     return rows
+
+
+def _further(recipe: Recipe, index: int) -> list[str]:
+    """Mechanisms of a sample's defects beyond the first."""
+    low, high = recipe.placement.defects
+    rng = stream(recipe.seed, Stage.PLAN, index, 3)
+    weights = recipe.mechanism_weights()
+    share = np.array(list(weights.values())) / sum(weights.values())
+    return [str(name) for name in rng.choice(list(weights), size=int(rng.integers(low, high + 1)) - 1, p=share)]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A photograph that a defect is put on: its row, foreground (S, S) and outline."""
+
+    source: int
+    foreground: NDArray[np.bool_]
+    outline: Outline
+
+
+def _plan_defect(
+    recipe: Recipe, rng: np.random.Generator, chooser: _Chooser, name: str, place: _Place
+) -> PlannedDefect:
+    params = recipe.params(name)
+    severity, area = params.severity.draw(rng), params.area.draw(rng)
+    trajectory, snapshot, dihedral = chooser.choose(rng, name, place.source, _nearest_snapshot(params, severity))
+    drawn = draw_placement(
+        rng,
+        place.foreground,
+        place.outline,
+        dihedral=dihedral,
+        from_edge=chooser.enters(name, trajectory),
+        width=opening_width(params),
+    )
+    return PlannedDefect(
+        mechanism=name,
+        trajectory=trajectory,
+        snapshot=snapshot,
+        dihedral=dihedral,
+        angle_deg=drawn.angle_deg,
+        from_edge=drawn.from_edge,
+        anchor_y=drawn.anchor_y,
+        anchor_x=drawn.anchor_x,
+        asked_area=area,
+        asked_severity=severity,
+        width=drawn.width,
+    )
 
 
 def _mix(recipe: Recipe, count: int, first: int) -> list[str]:
@@ -359,9 +388,10 @@ class _Chooser:
     reach beyond.
     """
 
-    def __init__(self, recipe: Recipe, sizes: Mapping[str, int]) -> None:
+    def __init__(self, recipe: Recipe, entering: Mapping[str, NDArray[np.bool_]]) -> None:
         self._recipe = recipe
-        self._sizes = sizes
+        self._entering = entering
+        self._sizes = {name: len(flags) for name, flags in entering.items()}
         self._groups = recipe.bank.groups
         self._pools: dict[str, list[NDArray[np.int64]]] = {}
         self._used: dict[tuple[str, int], set[tuple[int, int, int]]] = {}
@@ -377,6 +407,10 @@ class _Chooser:
 
     def _members(self, name: str, group: int) -> NDArray[np.int64]:
         return np.arange(group, self._sizes[name], self._groups)
+
+    def enters(self, name: str, trajectory: int) -> bool:
+        """Whether a trajectory's defect comes in from the edge of the part."""
+        return bool(self._entering[name][trajectory])
 
     def choose(self, rng: np.random.Generator, name: str, source: int, snapshot: int) -> tuple[int, int, int]:
         """(trajectory, snapshot, dihedral): this snapshot if it can be had, else one in the range asked for."""

@@ -18,10 +18,12 @@ from manifests.config import (
     MIN_SIZE_PX,
     AllocationPolicy,
     BankConfig,
+    BitDepth,
     FitPolicy,
     ForegroundConfig,
     LabelConfig,
     NpcfConfig,
+    NpcfppConfig,
     PlacementConfig,
     RenderConfig,
     Section,
@@ -76,6 +78,9 @@ class Recipe(Section):
     count: int = Field(256, ge=1, le=100_000_000, description="samples in all, exactly")
     size: int = Field(256, ge=MIN_SIZE_PX, le=MAX_SIZE_PX, description="side of the square pictures, in pixels")
     fit: FitPolicy = Field("crop", description="non-square photographs: crop the middle, pad, or stretch")
+    bit_depth: BitDepth = Field(
+        8, description="bits of each channel of the stored pictures; 16 keeps what 16-bit photographs hold"
+    )
     max_pixels: int = Field(100_000_000, ge=1_000, le=10**9, description="largest photograph that is decoded")
     allocation: AllocationPolicy = Field(
         "equal", description="samples over categories: equal, or proportional to their usable photographs"
@@ -91,6 +96,7 @@ class Recipe(Section):
     placement: PlacementConfig = PlacementConfig()
     render: RenderConfig = RenderConfig()
     npcf: NpcfConfig = NpcfConfig()
+    npcfpp: NpcfppConfig = NpcfppConfig()
     label: LabelConfig = LabelConfig()
     store: StoreConfig = StoreConfig()
 

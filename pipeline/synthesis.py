@@ -16,11 +16,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from manifests.fields import FIELDS, FieldSpec
 from manifests.hashing import canonical_json, code_version, sha256_bytes
-from manifests.layout import DATA
-from manifests.records import CommitRecord, PlanRow, SampleRecord, SampleStatus, SourceRecord
+from manifests.layout import DATA, INSTANCE, stage_array
+from manifests.records import (
+    CommitRecord,
+    DefectRecord,
+    PlannedDefect,
+    PlanRow,
+    SampleRecord,
+    SampleStatus,
+    SourceRecord,
+)
 from manifests.seeds import Stage, stream
 from physics.mechanism import Crack
 from physics.placement import (
@@ -28,9 +37,11 @@ from physics.placement import (
     Window,
     crack_window,
     field_window,
+    noise_tile,
     place_crack,
     place_fields,
     place_grain,
+    place_noise,
     roughness_tile,
 )
 from physics.registry import MECHANISMS
@@ -38,8 +49,8 @@ from pipeline.bank import StoredTrajectory, load_trajectory
 from pipeline.planning import DrawnPlacement, draw_placement, opening_width, trace_outline
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.store import ArraySpec, commit, create_array, read_rows, write_shard
-from refine.passes import CrackArrays, DefectInputs, OpticsArrays, ReliefArrays, refine_defects
-from refine.relief import PRODUCT_REFLECTANCE
+from refine.passes import CrackArrays, DefectInputs, OpticsArrays, RefinedBatch, ReliefArrays, refine_defects
+from refine.scene import PRODUCT_REFLECTANCE
 
 __all__ = [
     "MASK_VALUE",
@@ -58,6 +69,9 @@ _OUTLINE_WIGGLE_CELLS = 0.25
 _SHAPE = ("depth", "height")  # what says where a changed surface is; product and displacement reach beyond
 _NO_RELIEF = ("opening", "damage")
 _REACH_PX = 4  # fields reach this far beyond npcF's support
+_APART_PX = 2  # between the changed pixels of two defects of one picture
+
+Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -96,23 +110,35 @@ class ShardResult:
 
 @dataclass(frozen=True)
 class MadeSample:
-    """One sample: its record, image (S, S, C) uint8, mask (S, S) bool, fields (S, S) float16 by name."""
+    """One sample.
+
+    ``image`` and each of ``stages`` (S, S, C) as the source; ``instance`` (S, S) uint8, 0 normal, k the k-th defect;
+    ``fields`` (S, S) float16 by name.
+    """
 
     record: SampleRecord
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
+    image: Picture
+    instance: NDArray[np.uint8]
     fields: Mapping[str, NDArray[np.float16]]
+    stages: Mapping[str, Picture]
 
 
 @dataclass(frozen=True)
 class _Ingredients:
-    """All that a sample is made from."""
+    """All that one defect of a sample is made from; ``number`` is its place among them, 0 for the first."""
 
     row: PlanRow
-    source: NDArray[np.uint8]
+    number: int
+    planned: PlannedDefect
+    source: Picture
     foreground: NDArray[np.bool_]
     record: SourceRecord
     trajectory: StoredTrajectory
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Sample and number of the defect."""
+        return self.row.index, self.number
 
 
 @dataclass(frozen=True)
@@ -145,6 +171,7 @@ class _Placed:
     fields: Mapping[str, NDArray[np.float32]]
     distance: NDArray[np.float32] | None
     grain: NDArray[np.float32]
+    noise: NDArray[np.float32]
     look: _Look
 
     def affected(self) -> NDArray[np.bool_]:
@@ -165,11 +192,18 @@ class _Result:
 
     placed: _Placed
     status: SampleStatus
-    image: NDArray[np.uint8]
+    image: Picture
     mask: NDArray[np.bool_]
+    stages: Mapping[str, Picture]
     contrast: float
     residual: float
-    iterations: int
+    cycles: int
+    counts: Mapping[str, int]
+
+    def changed(self) -> NDArray[np.bool_]:
+        """Pixels of the window that are not the photograph's."""
+        source = self.placed.ingredients.source[self.placed.window.slices]
+        return np.asarray((self.image != source).any(axis=2))
 
 
 def sample_fields(recipe: Recipe) -> tuple[FieldSpec, ...]:
@@ -181,10 +215,15 @@ def sample_fields(recipe: Recipe) -> tuple[FieldSpec, ...]:
 def create_sample_arrays(out: Path, recipe: Recipe, key: str, *, count: int, channels: int, per_shard: int) -> None:
     """Lay out the arrays of one category's samples."""
     shape = (count, recipe.size, recipe.size)
+    depth = f"uint{recipe.bit_depth}"
     about = {
-        "image": ("uint8", (*shape, channels), "grey levels", "picture with the defect"),
+        "image": (depth, (*shape, channels), "grey levels", "picture with the defect"),
         "mask": ("uint8", shape, "1", f"0 normal, {MASK_VALUE} visibly changed"),
     }
+    if recipe.placement.defects[1] > 1:
+        about[INSTANCE] = ("uint8", shape, "1", "0 normal, k visibly changed by the k-th defect")
+    for stage in recipe.store.stages:
+        about[stage_array(stage)] = (depth, (*shape, channels), "grey levels", f"the picture after the stage {stage}")
     about |= {field.name: ("float16", shape, field.unit, field.meaning) for field in sample_fields(recipe)}
     for name, (dtype, whole, unit, meaning) in about.items():
         spec = ArraySpec(
@@ -204,8 +243,12 @@ def store_samples(spec: SampleSpec) -> ShardResult:
     start = time.perf_counter()
     arrays: dict[str, NDArray[Any]] = {
         "image": np.stack([sample.image for sample in made]),
-        "mask": np.stack([sample.mask for sample in made]).astype(np.uint8) * MASK_VALUE,
+        "mask": np.stack([sample.instance > 0 for sample in made]).astype(np.uint8) * MASK_VALUE,
     }
+    if spec.recipe.placement.defects[1] > 1:
+        arrays[INSTANCE] = np.stack([sample.instance for sample in made])
+    for stage in spec.recipe.store.stages:
+        arrays[stage_array(stage)] = np.stack([sample.stages[stage] for sample in made])
     arrays |= {field.name: _stack_field(made, field.name, spec.recipe.size) for field in sample_fields(spec.recipe)}
     record = CommitRecord[SampleRecord](
         stage="samples",
@@ -237,18 +280,44 @@ def make_samples(spec: SampleSpec, seconds: defaultdict[str, float]) -> Iterator
         start = time.perf_counter()
         opened = _open(spec, spec.rows[first : first + _ROWS_AT_ONCE], bank)
         seconds["read"] += time.perf_counter() - start
-        results: dict[int, _Result] = {}
-        pending = opened
-        for attempt in range(spec.recipe.label.attempts):
-            for result in _attempt(spec.recipe, pending, attempt, seconds):
-                results[result.placed.ingredients.row.index] = result
-            pending = [i for i in opened if results[i.row.index].status is not SampleStatus.OK]
-            if not pending:
-                break
+        results = _make_defects(spec.recipe, opened, seconds)
         start = time.perf_counter()
-        for ingredients in opened:
-            yield _finish(spec.recipe, results[ingredients.row.index])
+        for row in spec.rows[first : first + _ROWS_AT_ONCE]:
+            yield _finish(spec.recipe, [results[row.index, k] for k in range(1 + len(row.others))])
         seconds["finish"] += time.perf_counter() - start
+
+
+def _make_defects(
+    recipe: Recipe, opened: Sequence[_Ingredients], seconds: defaultdict[str, float]
+) -> dict[tuple[int, int], _Result]:
+    """The last attempt at each defect: what fails, or meets another defect of its picture, is drawn again elsewhere."""
+    results: dict[tuple[int, int], _Result] = {}
+    occupied: dict[int, NDArray[np.bool_]] = {}
+    pending = opened
+    for attempt in range(recipe.label.attempts):
+        found = {result.placed.ingredients.key: result for result in _attempt(recipe, pending, attempt, seconds)}
+        for ingredients in pending:  # in order of samples and their defects: who comes first stays
+            results[ingredients.key] = _settle(found[ingredients.key], occupied, alone=not ingredients.row.others)
+        pending = [i for i in opened if results[i.key].status is not SampleStatus.OK]
+        if not pending:
+            break
+    return results
+
+
+def _settle(result: _Result, occupied: dict[int, NDArray[np.bool_]], *, alone: bool) -> _Result:
+    """Take the result's place on its picture, or find that it is crowded there."""
+    if alone or result.status is not SampleStatus.OK:
+        return result
+    ingredients, window = result.placed.ingredients, result.placed.window
+    taken = occupied.setdefault(ingredients.row.index, np.zeros(ingredients.foreground.shape, dtype=bool))
+    changed = result.changed()
+    if (taken[window.slices] & changed).any():
+        return replace(result, status=SampleStatus.CROWDED)
+    whole = np.zeros_like(taken)
+    whole[window.slices] = changed
+    side = 2 * _APART_PX + 1
+    taken |= ndimage.binary_dilation(whole, structure=np.ones((side, side), dtype=bool))
+    return result
 
 
 def _open(
@@ -256,17 +325,20 @@ def _open(
 ) -> list[_Ingredients]:
     pictures = _read_by_row(spec, "source", {row.source for row in rows})
     parts = _read_by_row(spec, "foreground", {row.source for row in rows})
-    for mechanism, trajectory in sorted({(row.mechanism, row.trajectory) for row in rows} - bank.keys()):
+    planned = [(row, number, defect) for row in rows for number, defect in enumerate(row.planned())]
+    for mechanism, trajectory in sorted({(d.mechanism, d.trajectory) for _, _, d in planned} - bank.keys()):
         bank[mechanism, trajectory] = load_trajectory(spec.out, spec.recipe, mechanism, trajectory)
     return [
         _Ingredients(
             row,
+            number,
+            defect,
             pictures[row.source],
             parts[row.source] > 0,
             spec.sources[row.source],
-            bank[row.mechanism, row.trajectory],
+            bank[defect.mechanism, defect.trajectory],
         )
-        for row in rows
+        for row, number, defect in planned
     ]
 
 
@@ -289,7 +361,7 @@ def _attempt(
     by_kind: dict[tuple[str, int], list[_Placed]] = {}
     for ingredients in pending:
         placed = _place(recipe, ingredients, attempt)
-        by_kind.setdefault((ingredients.row.mechanism, placed.window.side), []).append(placed)
+        by_kind.setdefault((ingredients.planned.mechanism, placed.window.side), []).append(placed)
     seconds["physics"] += time.perf_counter() - start
     for (_, side), group in sorted(by_kind.items()):
         step = max(1, _BATCH_PIXELS // side**2)
@@ -299,22 +371,25 @@ def _attempt(
 
 def _place(recipe: Recipe, ingredients: _Ingredients, attempt: int) -> _Placed:
     """Where the defect goes at this attempt, and its fields on the window that holds it."""
-    row, trajectory = ingredients.row, ingredients.trajectory
-    rng = stream(recipe.seed, Stage.SAMPLE, row.index, attempt)
-    drawn = _planned(row) if attempt == 0 else _drawn_again(recipe, ingredients, rng)
-    area = row.asked_area if attempt < recipe.label.attempts // 2 else recipe.params(row.mechanism).area.draw(rng)
+    planned, trajectory = ingredients.planned, ingredients.trajectory
+    position = (attempt, ingredients.number) if ingredients.number else (attempt,)
+    rng = stream(recipe.seed, Stage.SAMPLE, ingredients.row.index, *position)
+    drawn = _planned(planned) if attempt == 0 else _drawn_again(recipe, ingredients, rng)
+    early = attempt < recipe.label.attempts // 2
+    area = planned.asked_area if early else recipe.params(planned.mechanism).area.draw(rng)
     look = _draw_look(recipe, rng, channels=ingredients.source.shape[2])
     offset = (int(rng.integers(0, 1 << 30)), int(rng.integers(0, 1 << 30)))
-    drawn, extent = _sized(recipe, trajectory, row.snapshot, drawn, area)
+    drawn, extent = _sized(recipe, trajectory, planned.snapshot, drawn, area)
     placement = drawn.on_picture(recipe.size, extent)
-    crack = trajectory.crack_at(row.snapshot)
+    crack = trajectory.crack_at(planned.snapshot)
     distance: NDArray[np.float32] | None = None
     if crack is not None:
-        window, fields, distance = _place_crack(recipe, row.mechanism, crack, placement, drawn, look, offset)
+        window, fields, distance = _place_crack(recipe, planned.mechanism, crack, placement, drawn, look, offset)
     else:
-        window, fields = _place_relief(recipe, trajectory, row.snapshot, placement, offset)
+        window, fields = _place_relief(recipe, trajectory, planned.snapshot, placement, offset)
     grain = place_grain(roughness_tile(recipe.seed), offset, window)
-    return _Placed(ingredients, attempt, drawn, extent, window, fields, distance, grain, look)
+    noise = place_noise(noise_tile(recipe.seed), offset, window)
+    return _Placed(ingredients, attempt, drawn, extent, window, fields, distance, grain, noise, look)
 
 
 def _sized(
@@ -399,20 +474,22 @@ def _draw_look(recipe: Recipe, rng: np.random.Generator, *, channels: int) -> _L
     )
 
 
-def _planned(row: PlanRow) -> DrawnPlacement:
-    return DrawnPlacement(row.dihedral, row.angle_deg, row.from_edge, row.anchor_y, row.anchor_x, row.width)
+def _planned(defect: PlannedDefect) -> DrawnPlacement:
+    return DrawnPlacement(
+        defect.dihedral, defect.angle_deg, defect.from_edge, defect.anchor_y, defect.anchor_x, defect.width
+    )
 
 
 def _drawn_again(recipe: Recipe, ingredients: _Ingredients, rng: np.random.Generator) -> DrawnPlacement:
     """Another place; trajectory, snapshot and turn stay, so that none comes twice on one source."""
-    row = ingredients.row
+    planned = ingredients.planned
     return draw_placement(
         rng,
         ingredients.foreground,
         trace_outline(ingredients.foreground),
-        dihedral=row.dihedral,
-        from_edge=row.from_edge,
-        width=opening_width(recipe.params(row.mechanism)),
+        dihedral=planned.dihedral,
+        from_edge=planned.from_edge,
+        width=opening_width(recipe.params(planned.mechanism)),
     )
 
 
@@ -423,25 +500,40 @@ def _refine(recipe: Recipe, batch: Sequence[_Placed], seconds: defaultdict[str, 
         source=np.stack([placed.ingredients.source[placed.window.slices] for placed in batch]),
         foreground=np.stack(parts),
         grain=np.stack([placed.grain for placed in batch]),
+        noise=np.stack([placed.noise for placed in batch]),
         optics=_optics([placed.ingredients.record for placed in batch]),
         crack=_crack_arrays(batch),
         relief=_relief_arrays(batch),
     )
-    refined = refine_defects(inputs, npcf=recipe.npcf, label=recipe.label)
+    refined = refine_defects(
+        inputs, npcf=recipe.npcf, npcfpp=recipe.npcfpp, label=recipe.label, stages=recipe.store.stages
+    )
     for name, spent in refined.seconds.items():
         seconds[name] += spent
     for k, placed in enumerate(batch):
-        residual = float(refined.residual[k])
         is_there = bool((placed.affected() & parts[k]).any())
-        yield _Result(
-            placed=placed,
-            status=_judge(recipe, refined.mask[k], residual, is_there=is_there),
-            image=refined.image[k],
-            mask=refined.mask[k],
-            contrast=float(refined.contrast[k]),
-            residual=residual,
-            iterations=int(refined.iterations[k]),
-        )
+        status = _judge(recipe, refined.mask[k], float(refined.residual[k]), is_there=is_there)
+        yield _result(placed, status, refined, k)
+
+
+def _result(placed: _Placed, status: SampleStatus, refined: RefinedBatch, k: int) -> _Result:
+    """What the passes made of one sample of a batch."""
+    return _Result(
+        placed=placed,
+        status=status,
+        image=refined.image[k],
+        mask=refined.mask[k],
+        stages={name: values[k] for name, values in refined.stages.items()},
+        contrast=float(refined.contrast[k]),
+        residual=float(refined.residual[k]),
+        cycles=int(refined.cycles[k]),
+        counts={
+            "faint_px": int(refined.faint_px[k]),
+            "unlabelled_px": int(refined.unlabelled_px[k]),
+            "unseen_px": int(refined.unseen_px[k]),
+            "outside_px": int(refined.outside_px[k]),
+        },
+    )
 
 
 def _crack_arrays(batch: Sequence[_Placed]) -> CrackArrays | None:
@@ -478,8 +570,10 @@ def _column(values: Iterable[float]) -> NDArray[np.float32]:
 def _optics(records: Sequence[SourceRecord]) -> OpticsArrays:
     return OpticsArrays(
         light=np.array([(r.light_y, r.light_x) for r in records], dtype=np.float32),
-        directional=np.array([r.light_directional for r in records], dtype=np.float32),
-        blur_px=np.array([r.blur_px for r in records], dtype=np.float32),
+        directional=_column(r.light_directional for r in records),
+        gloss=_column(r.gloss for r in records),
+        blur_px=_column(r.blur_px for r in records),
+        noise=_column(r.noise for r in records),
         brightest=np.array([r.brightest for r in records], dtype=np.float32),
     )
 
@@ -499,17 +593,35 @@ def _judge(recipe: Recipe, mask: NDArray[np.bool_], residual: float, *, is_there
     return SampleStatus.OK
 
 
-def _finish(recipe: Recipe, result: _Result) -> MadeSample:
-    """The whole picture and its record; a sample that failed goes back to its source."""
-    ingredients = result.placed.ingredients
+def _finish(recipe: Recipe, results: Sequence[_Result]) -> MadeSample:
+    """The whole picture and its record; a sample whose first defect failed goes back to its source."""
+    ingredients = results[0].placed.ingredients
     image = ingredients.source.copy()
-    mask = np.zeros(ingredients.foreground.shape, dtype=bool)
+    stages = {stage: ingredients.source.copy() for stage in recipe.store.stages}
+    instance = np.zeros(ingredients.foreground.shape, dtype=np.uint8)
+    status = results[0].status
+    there = [r for r in results if r.status is SampleStatus.OK] if status is SampleStatus.OK else []
+    if sum(int(result.mask.sum()) for result in there) > recipe.label.max_area * instance.size:
+        status, there = SampleStatus.AREA_ABOVE, []
     fields: dict[str, NDArray[np.float16]] = {}
-    if result.status is SampleStatus.OK:
-        image[result.placed.window.slices] = result.image
-        mask[result.placed.window.slices] = result.mask
-        fields = _whole_fields(recipe, result.placed)
-    return MadeSample(_record(result, image, mask), image, mask, fields)
+    numbers = {}
+    for number, result in enumerate(there, start=1):
+        numbers[result.placed.ingredients.number] = number
+        _lay(image, result.image, result.placed)
+        for stage, kept in stages.items():
+            _lay(kept, result.stages[stage], result.placed)
+        instance[result.placed.window.slices][result.mask] = number
+        for name, values in _whole_fields(recipe, result.placed).items():
+            fields[name] = fields[name] + values if name in fields else values  # they lie apart
+    record = _record(results, numbers, status, image, instance)
+    return MadeSample(record, image, instance, fields, stages)
+
+
+def _lay(picture: Picture, window: Picture, placed: _Placed) -> None:
+    """Put a window's changed pixels on the picture."""
+    there = picture[placed.window.slices]
+    changed = (window != placed.ingredients.source[placed.window.slices]).any(axis=2)
+    there[changed] = window[changed]
 
 
 def _whole_fields(recipe: Recipe, placed: _Placed) -> dict[str, NDArray[np.float16]]:
@@ -519,7 +631,7 @@ def _whole_fields(recipe: Recipe, placed: _Placed) -> dict[str, NDArray[np.float
         return {name: _on_picture(values, placed.window, foreground) for name, values in placed.fields.items()}
     opening = np.where(placed.distance < 0, placed.fields["opening"], 0)
     whole = {"opening": _on_picture(opening, placed.window, foreground)}
-    beside = placed.ingredients.trajectory.fields_at(placed.ingredients.row.snapshot)
+    beside = placed.ingredients.trajectory.fields_at(placed.ingredients.planned.snapshot)
     if beside:  # it reaches farther than what is seen of it
         placement = placed.drawn.on_picture(recipe.size, placed.extent)
         window = field_window(beside, placement, size=recipe.size, reach_px=0.0)
@@ -534,44 +646,87 @@ def _on_picture(values: NDArray[np.float32], window: Window, foreground: NDArray
     return stored
 
 
-def _record(result: _Result, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> SampleRecord:
-    placed, row = result.placed, result.placed.ingredients.row
-    trajectory = placed.ingredients.trajectory
-    crack = trajectory.crack_at(row.snapshot)
-    length = float(crack.length()[0]) if crack is not None else 0.0
-    lengths = [values for name, values in placed.fields.items() if name in ("depth", "height")]
-    center = placed.drawn.on_picture(mask.shape[0], placed.extent).center
-    y0, x0, y1, x1 = _bounding_box(mask)
+def _record(
+    results: Sequence[_Result],
+    numbers: Mapping[int, int],
+    status: SampleStatus,
+    image: Picture,
+    instance: NDArray[np.uint8],
+) -> SampleRecord:
+    first = results[0].placed
+    mask = instance > 0
+    defects = tuple(_defect_record(result, numbers.get(k, 0)) for k, result in enumerate(results))
+    there = [result for k, result in enumerate(results) if k in numbers]
     outcome = {
-        "angle_deg": placed.drawn.angle_deg,
-        "anchor_y": placed.drawn.anchor_y,
-        "anchor_x": placed.drawn.anchor_x,
-        "width": placed.drawn.width,
-        "extent": placed.extent,
-        "center_y": center[0] / mask.shape[0],
-        "center_x": center[1] / mask.shape[0],
-        "status": result.status,
-        "attempts": placed.attempt + 1,
+        "angle_deg": first.drawn.angle_deg,
+        "anchor_y": first.drawn.anchor_y,
+        "anchor_x": first.drawn.anchor_x,
+        "width": first.drawn.width,
+        **{name: getattr(defects[0], name) for name in ("attempts", "extent", "center_y", "center_x", "severity")},
+        "status": status,
+        "length_px": defects[0].length_px,
+        "relief_px": defects[0].relief_px,
+        "residual": max(defect.residual for defect in defects),
+        "cycles": max(defect.cycles for defect in defects),
         "area_px": int(mask.sum()),
         "area_fraction": float(mask.mean()),
-        "severity": float(trajectory.severity[row.snapshot]),
-        "length_px": length * placed.extent * mask.shape[0],
-        "relief_px": max((float(np.abs(values).max()) for values in lengths), default=0.0),
-        "contrast": result.contrast,
-        "residual": result.residual,
-        "iterations": result.iterations,
-        "bbox_y0": y0,
-        "bbox_x0": x0,
-        "bbox_y1": y1,
-        "bbox_x1": x1,
+        "contrast": _mean_contrast(there or results[:1]),
+        **_bounding_box(mask),
+        **{name: sum(result.counts[name] for result in there) for name in results[0].counts},
+        "off_part_px": int((mask & ~first.ingredients.foreground).sum()),
         "image_sha256": sha256_bytes(image.data),
         "mask_sha256": sha256_bytes((mask.astype(np.uint8) * MASK_VALUE).data),
+        "defects": defects,
     }
-    return SampleRecord.model_validate(row.model_dump() | outcome)
+    return SampleRecord.model_validate(first.ingredients.row.model_dump() | outcome)
 
 
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    if not mask.any():
-        return 0, 0, 0, 0
+def _mean_contrast(results: Sequence[_Result]) -> float:
+    """Of all masks together."""
+    weights = [max(int(result.mask.sum()), 1) for result in results]
+    return float(np.average([result.contrast for result in results], weights=weights))
+
+
+def _defect_record(result: _Result, number: int) -> DefectRecord:
+    placed, planned = result.placed, result.placed.ingredients.planned
+    trajectory = placed.ingredients.trajectory
+    crack = trajectory.crack_at(planned.snapshot)
+    size = placed.ingredients.foreground.shape[0]
+    heights = [values for name, values in placed.fields.items() if name in ("depth", "height")]
+    center = placed.drawn.on_picture(size, placed.extent).center
+    mask = np.zeros((size, size), dtype=bool)
+    mask[placed.window.slices] = result.mask if number else False
+    return DefectRecord(
+        instance=number,
+        status=result.status,
+        attempts=placed.attempt + 1,
+        mechanism=planned.mechanism,
+        trajectory=planned.trajectory,
+        snapshot=planned.snapshot,
+        severity=float(trajectory.severity[planned.snapshot]),
+        dihedral=planned.dihedral,
+        angle_deg=placed.drawn.angle_deg,
+        extent=placed.extent,
+        center_y=center[0] / size,
+        center_x=center[1] / size,
+        width=placed.drawn.width,
+        area_px=int(mask.sum()),
+        length_px=(float(crack.length()[0]) if crack is not None else 0.0) * placed.extent * size,
+        relief_px=max((float(np.abs(values).max()) for values in heights), default=0.0),
+        contrast=result.contrast,
+        residual=result.residual,
+        cycles=result.cycles,
+        **_bounding_box(mask),
+    )
+
+
+def _bounding_box(mask: NDArray[np.bool_]) -> dict[str, int]:
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+    if not len(rows):
+        return dict.fromkeys(("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"), 0)
+    return {
+        "bbox_y0": int(rows[0]),
+        "bbox_x0": int(columns[0]),
+        "bbox_y1": int(rows[-1]) + 1,
+        "bbox_x1": int(columns[-1]) + 1,
+    }

@@ -6,7 +6,8 @@ With D the largest difference over the channels between the finished picture and
 - every pixel of the mask has such a pixel within one pixel (no invisible label): the mask is the closing of the
   changed pixels by a 3 x 3 square, which fills pinholes and joins hairlines without growing them.
 
-Crumbs, fewer than four changed pixels in the 5 x 5 around, are put back to the source before.
+Crumbs, fewer than four changed pixels in the 5 x 5 around, are put back to the source before. What is left below the
+threshold outside the mask, the rim of a blur or of a shadow, is counted.
 """
 
 from __future__ import annotations
@@ -17,18 +18,48 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Labelled", "label_change"]
+from refine.stencils import box_maximum, box_sum
+
+__all__ = ["Labelled", "label_change", "quantised", "white_level"]
 
 _CRUMB = 4
+_WHITE = {torch.uint8: 255, torch.uint16: 65535}
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """``image`` (B, C, H, W) uint8; ``mask`` (B, H, W) bool; ``contrast`` (B,), mean D in the mask, grey levels."""
+    """Finished pictures and what is changed on them.
+
+    Attributes
+    ----------
+    image : (B, C, H, W) tensor, as the source
+        Pictures.
+    mask : (B, H, W) bool tensor
+        Where the change is visible.
+    contrast : (B,) float64 tensor
+        Mean D over the visibly changed pixels of the mask, grey levels of 255.
+    faint_px, unlabelled_px, unseen_px, outside_px : (B,) int64 tensors
+        Pixels outside the mask that changed invisibly and visibly; pixels of the mask without a visible change within
+        one pixel; pixels outside the support that changed. All but the first are 0 by construction, and counted.
+    """
 
     image: Tensor
     mask: Tensor
     contrast: Tensor
+    faint_px: Tensor
+    unlabelled_px: Tensor
+    unseen_px: Tensor
+    outside_px: Tensor
+
+
+def white_level(dtype: torch.dtype) -> int:
+    """Value of white: 255 of 8 bits, 65535 of 16."""
+    return _WHITE[dtype]
+
+
+def quantised(picture: Tensor, dtype: torch.dtype) -> Tensor:
+    """Picture values 0..1 as the nearest whole numbers of an 8-bit or 16-bit picture."""
+    return (picture.clamp(0, 1) * _WHITE[dtype]).round().to(torch.int32).to(dtype)
 
 
 def label_change(source: Tensor, refined: Tensor, support: Tensor, *, threshold: int) -> Labelled:
@@ -36,39 +67,52 @@ def label_change(source: Tensor, refined: Tensor, support: Tensor, *, threshold:
 
     Parameters
     ----------
-    source : (B, C, H, W) uint8 tensor
+    source : (B, C, H, W) uint8 or uint16 tensor
         Photographs.
     refined : (B, C, H, W) float tensor
         Finished pictures, 0..1.
     support : (B, H, W) bool tensor
         Where a change is allowed: elsewhere the photograph is kept bit for bit.
     threshold : int
-        Grey levels by which a pixel must differ to be called changed.
+        Grey levels of 255 by which a pixel must differ to be called changed.
     """
-    quantised = (refined.clamp(0, 1) * 255).round().to(torch.uint8)
-    image = torch.where(support[:, None], quantised, source)
+    step = _WHITE[source.dtype] // 255
+    image = torch.where(support[:, None], quantised(refined, source.dtype), source)
     change = _difference(image, source)
-    changed = change >= threshold
-    crumbs = changed & (_box_sum(changed, 5) < _CRUMB - 0.5)
+    visible = change >= threshold * step
+    crumbs = visible & (box_sum(visible[:, None].to(torch.uint8), 5)[:, 0] < _CRUMB)
     image = torch.where(crumbs[:, None], source, image)
-    changed &= ~crumbs
-    mask = _close(changed) & support
-    level = torch.where(mask & changed, change, 0).double().sum(dim=(1, 2))
-    return Labelled(image=image, mask=mask, contrast=level / (mask & changed).sum(dim=(1, 2)).clamp_min(1))
+    change = torch.where(crumbs, 0, change)
+    visible &= ~crumbs
+    mask = _close(visible) & support
+    level = torch.where(visible, change, 0).sum(dim=(1, 2), dtype=torch.int64).double() / step
+    touched = change > 0
+    return Labelled(
+        image=image,
+        mask=mask,
+        contrast=level / visible.sum(dim=(1, 2)).clamp_min(1),
+        faint_px=_count(touched & ~visible & ~mask),
+        unlabelled_px=_count(visible & ~mask),
+        unseen_px=_count(mask & ~_near(visible)),
+        outside_px=_count(touched & ~support),
+    )
 
 
 def _difference(image: Tensor, source: Tensor) -> Tensor:
-    return (image.to(torch.int16) - source.to(torch.int16)).abs().amax(dim=1)
+    return (image.to(torch.int32) - source.to(torch.int32)).abs().amax(dim=1)
 
 
-def _box_sum(flags: Tensor, side: int) -> Tensor:
-    """Number of flags in the square around each pixel, (B, H, W) float; none beyond the picture."""
-    ones = functional.pad(flags[:, None].float(), [side // 2] * 4)
-    return functional.avg_pool2d(ones, side, stride=1)[:, 0] * (side * side)
+def _count(flags: Tensor) -> Tensor:
+    return flags.sum(dim=(1, 2), dtype=torch.int64)
+
+
+def _near(flags: Tensor) -> Tensor:
+    """Whether a flag is set within one pixel."""
+    return box_maximum(flags[:, None].to(torch.uint8), 3)[:, 0] > 0
 
 
 def _close(flags: Tensor) -> Tensor:
     """Closing by a 3 x 3 square on the unbounded plane: the picture's border neither eats into it nor adds to it."""
-    around = functional.pad(flags[:, None].float(), (1, 1, 1, 1))
-    grown = functional.max_pool2d(around, 3, stride=1, padding=1)
-    return (1 - functional.max_pool2d(1 - grown, 3, stride=1))[:, 0] > 0.5
+    around = functional.pad(flags[:, None].to(torch.uint8), (2, 2, 2, 2))
+    grown = box_maximum(around, 3)
+    return box_maximum(1 - grown, 3)[:, 0, 2:-2, 2:-2] == 0

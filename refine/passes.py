@@ -1,6 +1,7 @@
 """All refinement passes in order, from fields to a labelled picture, on any device.
 
-render (relief, then openings, seen through the point spread) -> npcF (elliptic consistency) -> label (visible change).
+render (one image model for surfaces and openings) -> npcF (elliptic consistency) -> npcF++ (wavelet sub-bands and
+boundary synergy) -> label (visible change).
 """
 
 from __future__ import annotations
@@ -8,21 +9,23 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from manifests.config import LabelConfig, NpcfConfig
-from refine.label import label_change
+from manifests.config import LabelConfig, NpcfConfig, NpcfppConfig, RefineStage
+from refine.label import label_change, quantised, white_level
 from refine.npcf import harmonise
+from refine.npcfpp import BoundarySynergy
 from refine.photograph import Optics, estimate_optics
-from refine.relief import ReliefBatch, ReliefLook, render_relief
-from refine.render import CrackBatch, CrackLook, render_crack
+from refine.render import Rendering, paste, render
+from refine.scene import CrackBatch, CrackLook, Look, ReliefBatch, ReliefLook, Scene
+from refine.stencils import box_maximum
 
 __all__ = [
     "CrackArrays",
@@ -43,20 +46,22 @@ _KEEP_BYTES = 1 << 29
 
 @dataclass(frozen=True)
 class OpticsArrays:
-    """`refine.photograph.Optics` as arrays: ``light`` (B, 2), ``directional`` (B,), ``blur_px`` (B,),
+    """`refine.photograph.Optics` as arrays: ``light`` (B, 2), ``directional``, ``gloss``, ``blur_px``, ``noise`` (B,),
     ``brightest`` (B, C), all float32.
     """
 
     light: NDArray[np.float32]
     directional: NDArray[np.float32]
+    gloss: NDArray[np.float32]
     blur_px: NDArray[np.float32]
+    noise: NDArray[np.float32]
     brightest: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CrackArrays:
     """Openings of B samples: ``distance``, ``opening`` (B, W, W) float32, see `physics.placement.CrackFields`, and
-    ``depth_to_width``, ``lip_slope``, ``debris``, ``glint`` (B,) float32, see `refine.render.CrackLook`.
+    ``depth_to_width``, ``lip_slope``, ``debris``, ``glint`` (B,) float32, see `refine.scene.CrackLook`.
     """
 
     distance: NDArray[np.float32]
@@ -71,7 +76,7 @@ class CrackArrays:
 class ReliefArrays:
     """Changed surfaces of B samples: ``fields`` (B, W, W) float32 by the names of `manifests.fields`, in pixels, any of
     depth, height, product and both displacements; ``gloss``, ``gloss_exponent``, ``pit_floor`` (B,) float32 and
-    ``product`` (B, C) float32, see `refine.relief.ReliefLook`.
+    ``product`` (B, C) float32, see `refine.scene.ReliefLook`.
     """
 
     fields: Mapping[str, NDArray[np.float32]]
@@ -87,19 +92,22 @@ class DefectInputs:
 
     Attributes
     ----------
-    source : (B, W, W, C) uint8
+    source : (B, W, W, C) uint8 or uint16
     foreground : (B, W, W) bool
     grain : (B, W, W) float32
-        Noise of variance 1.
+        Roughness: correlated noise of variance 1.
+    noise : (B, 3, W, W) float32
+        The camera's: white noise of variance 1; the first layer alone for a grey picture.
     optics : OpticsArrays
         Of the whole photographs.
     crack, relief : CrackArrays, ReliefArrays, optional
         Where the mechanism opens the material, and where it changes the surface.
     """
 
-    source: NDArray[np.uint8]
+    source: NDArray[np.uint8] | NDArray[np.uint16]
     foreground: NDArray[np.bool_]
     grain: NDArray[np.float32]
+    noise: NDArray[np.float32]
     optics: OpticsArrays
     crack: CrackArrays | None = None
     relief: ReliefArrays | None = None
@@ -107,15 +115,36 @@ class DefectInputs:
 
 @dataclass(frozen=True)
 class RefinedBatch:
-    """Finished windows: ``image`` (B, W, W, C) uint8, ``mask`` (B, W, W) bool, and per sample (B,) the mean change
-    in the mask in grey levels, npcF's relative residual and its iterations; ``seconds`` by pass.
+    """Finished windows.
+
+    Attributes
+    ----------
+    image : (B, W, W, C), as the source
+        Pictures.
+    mask : (B, W, W) bool
+        Where the change is visible.
+    contrast : (B,) float64
+        Mean change in the mask, grey levels of 255.
+    residual, cycles : (B,) float64, (B,) int64
+        npcF's relative residual, and its multigrid cycles.
+    faint_px, unlabelled_px, unseen_px, outside_px : (B,) int64
+        Counts of `refine.label.Labelled`.
+    stages : mapping of str to (B, W, W, C)
+        Results of the stages that are kept, with the photograph outside the support.
+    seconds : mapping of str to float
+        By pass.
     """
 
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] | NDArray[np.uint16]
     mask: NDArray[np.bool_]
     contrast: NDArray[np.float64]
     residual: NDArray[np.float64]
-    iterations: NDArray[np.int64]
+    cycles: NDArray[np.int64]
+    faint_px: NDArray[np.int64]
+    unlabelled_px: NDArray[np.int64]
+    unseen_px: NDArray[np.int64]
+    outside_px: NDArray[np.int64]
+    stages: Mapping[str, NDArray[np.uint8] | NDArray[np.uint16]]
     seconds: Mapping[str, float]
 
 
@@ -133,113 +162,138 @@ def settle_process(threads: int) -> None:
             libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
 
 
-def measure_optics(images: NDArray[np.uint8], foreground: NDArray[np.bool_]) -> OpticsArrays:
-    """Light and sharpness of photographs (N, S, S, C) with their foreground (N, S, S), one after another."""
+def measure_optics(images: NDArray[np.uint8] | NDArray[np.uint16], foreground: NDArray[np.bool_]) -> OpticsArrays:
+    """Light, gloss, sharpness and noise of photographs (N, S, S, C) with their foreground (N, S, S), one by one."""
     found = []
     for image, part in zip(images, foreground, strict=True):
-        picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        picture = _picture(_to(image[None], "cpu"))
         found.append(estimate_optics(picture, torch.from_numpy(np.ascontiguousarray(part))[None]))
-    return OpticsArrays(
-        light=torch.cat([o.light for o in found]).numpy(),
-        directional=torch.cat([o.directional for o in found]).numpy(),
-        blur_px=torch.cat([o.blur_px for o in found]).numpy(),
-        brightest=torch.cat([o.brightest for o in found]).numpy(),
-    )
+    names = [field.name for field in fields(OpticsArrays)]
+    return OpticsArrays(**{name: torch.cat([getattr(o, name) for o in found]).numpy() for name in names})
 
 
-def refine_defects(inputs: DefectInputs, *, npcf: NpcfConfig, label: LabelConfig, device: str = "cpu") -> RefinedBatch:
+def refine_defects(
+    inputs: DefectInputs,
+    *,
+    npcf: NpcfConfig,
+    npcfpp: NpcfppConfig,
+    label: LabelConfig,
+    stages: Sequence[RefineStage] = (),
+    device: str = "cpu",
+) -> RefinedBatch:
     """Run the passes on a batch of one mechanism.
 
     Parameters
     ----------
     inputs : DefectInputs
         Photographs, fields and appearance.
-    npcf, label : NpcfConfig, LabelConfig
+    npcf, npcfpp, label : NpcfConfig, NpcfppConfig, LabelConfig
         Settings of the passes.
+    stages : sequence of str
+        Which results to keep beside the final one: paste, render, npcf.
     device : str
         A torch device.
     """
     clock = [time.perf_counter()]
-    source = _to(inputs.source, device).permute(0, 3, 1, 2).contiguous()
-    picture = source.float() / 255
-    drawn = _render(inputs, picture, npcf, device)
+    source = _to(inputs.source, device)
+    picture, source = _picture(source), source.permute(0, 3, 1, 2).contiguous()
+    scene, look, optics = _scene(inputs, device), _look(inputs, device), _optics(inputs.optics, device)
+    drawn = render(picture, scene, look, optics)
+    support = _support(picture, scene, drawn, npcf.support_px)
     clock.append(time.perf_counter())
-    solution = harmonise(
+    coarse = harmonise(
         picture,
         drawn.image,
         drawn.coverage,
-        drawn.support,
+        support,
         kept=drawn.kept,
         screening_px=npcf.screening_px,
         crack_conductivity=npcf.crack_conductivity,
         tolerance=npcf.tolerance,
-        max_iterations=npcf.max_iterations,
+        max_cycles=npcf.max_cycles,
     )
     clock.append(time.perf_counter())
-    labelled = label_change(source, solution.image, drawn.support, threshold=label.visible_threshold)
-    image = labelled.image.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    fine = _boundary_synergy(npcfpp, picture, coarse.image, drawn.distance, support, optics.blur_px)
     clock.append(time.perf_counter())
+    labelled = label_change(source, fine, support, threshold=label.visible_threshold)
+    image = _array(labelled.image.permute(0, 2, 3, 1))
+    clock.append(time.perf_counter())
+    made = {"render": drawn.image, "npcf": coarse.image}
+    if "paste" in stages:
+        made["paste"] = paste(picture, scene, look)
+    kept = {
+        name: _array(torch.where(support[:, None], quantised(made[name], source.dtype), source).permute(0, 2, 3, 1))
+        for name in stages
+    }
     return RefinedBatch(
         image=image,
-        mask=labelled.mask.cpu().numpy(),
-        contrast=labelled.contrast.cpu().numpy(),
-        residual=solution.residual.cpu().numpy(),
-        iterations=solution.iterations.cpu().numpy(),
-        seconds=dict(zip(("render", "npcf", "label"), np.diff(clock).tolist(), strict=True)),
+        mask=_array(labelled.mask),
+        contrast=_array(labelled.contrast),
+        residual=_array(coarse.residual).astype(np.float64),
+        cycles=_array(coarse.cycles),
+        faint_px=_array(labelled.faint_px),
+        unlabelled_px=_array(labelled.unlabelled_px),
+        unseen_px=_array(labelled.unseen_px),
+        outside_px=_array(labelled.outside_px),
+        stages=kept,
+        seconds=dict(zip(("render", "npcf", "npcf++", "label"), np.diff(clock).tolist(), strict=True)),
     )
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """Rendered pictures (B, C, H, W), and by pixel (B, H, W): share that is open or lost, share whose texture is the
-    photograph's, and the support.
-    """
-
-    image: Tensor
-    coverage: Tensor
-    kept: Tensor
-    support: Tensor
+@torch.no_grad()
+def _boundary_synergy(
+    config: NpcfppConfig, source: Tensor, coarse: Tensor, distance: Tensor, support: Tensor, blur_px: Tensor
+) -> Tensor:
+    synergy = BoundarySynergy(config).to(source.device)
+    finished: Tensor = synergy(source, coarse, distance, support, blur_px)
+    return finished
 
 
-def _render(inputs: DefectInputs, picture: Tensor, npcf: NpcfConfig, device: str) -> _Drawn:
-    """Surface first, then what opens in it."""
-    foreground, grain = _to(inputs.foreground, device), _to(inputs.grain, device)
-    optics = Optics(
-        light=_to(inputs.optics.light, device),
-        directional=_to(inputs.optics.directional, device),
-        blur_px=_to(inputs.optics.blur_px, device),
-        brightest=_to(inputs.optics.brightest, device),
+def _support(picture: Tensor, scene: Scene, drawn: Rendering, support_px: int) -> Tensor:
+    """Where a change is allowed, (B, H, W) bool: around an opening, and around all that the new surface changes."""
+    support = torch.zeros_like(scene.foreground)
+    if scene.relief is not None:
+        changed = (drawn.image - picture).abs().amax(dim=1) > _UNCHANGED
+        support = _dilated(changed, support_px)
+    if scene.crack is not None:
+        support = support | ((scene.crack.distance < support_px) & (scene.crack.opening > 0))
+    return support & scene.foreground
+
+
+def _scene(inputs: DefectInputs, device: str) -> Scene:
+    return Scene(
+        foreground=_to(inputs.foreground, device),
+        grain=_to(inputs.grain, device),
+        noise=_to(inputs.noise, device),
+        crack=_crack_batch(inputs.crack, device) if inputs.crack is not None else None,
+        relief=_relief_batch(inputs.relief, device) if inputs.relief is not None else None,
     )
-    image, coverage = picture, torch.zeros_like(picture[:, 0])
-    kept, support = torch.ones_like(coverage), torch.zeros_like(foreground)
-    if inputs.relief is not None:
-        relief = _relief_batch(inputs.relief, grain, device)
-        surface = render_relief(image, relief, _relief_look(inputs.relief, device), optics, foreground)
-        changed = (surface.image - picture).abs().amax(dim=1) > _UNCHANGED
-        image, coverage, support = surface.image, surface.lost, _dilated(changed, npcf.support_px)
-        kept = (~support).float()  # texture may have moved or gone: the rendering alone knows
-    if inputs.crack is not None:
-        crack = CrackBatch(_to(inputs.crack.distance, device), _to(inputs.crack.opening, device), grain)
-        opened = render_crack(image, crack, _crack_look(inputs.crack, device), optics, foreground)
-        image, coverage = opened.image, torch.maximum(coverage, opened.coverage)
-        support = support | ((crack.distance < npcf.support_px) & (crack.opening > 0))
-        kept = torch.minimum(kept, 1 - opened.coverage)
-    return _Drawn(image, coverage, kept, support & foreground)
 
 
-def _relief_batch(relief: ReliefArrays, grain: Tensor, device: str) -> ReliefBatch:
-    nothing = torch.zeros_like(grain)
+def _look(inputs: DefectInputs, device: str) -> Look:
+    return Look(
+        crack=_crack_look(inputs.crack, device) if inputs.crack is not None else None,
+        relief=_relief_look(inputs.relief, device) if inputs.relief is not None else None,
+    )
 
-    def field(name: str) -> Tensor:
-        return _to(relief.fields[name], device) if name in relief.fields else nothing
 
+def _optics(optics: OpticsArrays, device: str) -> Optics:
+    return Optics(**{field.name: _to(getattr(optics, field.name), device) for field in fields(OpticsArrays)})
+
+
+def _crack_batch(crack: CrackArrays, device: str) -> CrackBatch:
+    return CrackBatch(_to(crack.distance, device), _to(crack.opening, device))
+
+
+def _relief_batch(relief: ReliefArrays, device: str) -> ReliefBatch:
+    given = {name: _to(values, device) for name, values in relief.fields.items()}
+    nothing = torch.zeros_like(next(iter(given.values())))
     return ReliefBatch(
-        depth=field("depth"),
-        height=field("height"),
-        product=field("product"),
-        displacement_y=field("displacement_y"),
-        displacement_x=field("displacement_x"),
-        grain=grain,
+        depth=given.get("depth", nothing),
+        height=given.get("height", nothing),
+        product=given.get("product", nothing),
+        displacement_y=given.get("displacement_y"),
+        displacement_x=given.get("displacement_x"),
     )
 
 
@@ -263,10 +317,17 @@ def _crack_look(crack: CrackArrays, device: str) -> CrackLook:
 
 def _dilated(flags: Tensor, radius: int) -> Tensor:
     """Flags (B, H, W) grown by a square of this radius, pixels."""
-    side = 2 * radius + 1
-    rows = functional.max_pool2d(flags[:, None].float(), (side, 1), stride=1, padding=(radius, 0))
-    return functional.max_pool2d(rows, (1, side), stride=1, padding=(0, radius))[:, 0] > 0.5
+    return box_maximum(flags[:, None].to(torch.uint8), 2 * radius + 1)[:, 0] > 0
+
+
+def _picture(source: Tensor) -> Tensor:
+    """Whole numbers (B, H, W, C) as picture values (B, C, H, W), 0..1."""
+    return (source.float() / white_level(source.dtype)).permute(0, 3, 1, 2).contiguous()
 
 
 def _to(values: NDArray[np.generic], device: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+
+def _array(values: Tensor) -> NDArray[Any]:
+    return values.contiguous().cpu().numpy()

@@ -1,16 +1,29 @@
-"""What a photograph says of its own making: where the light comes from and how sharply the camera sees.
+"""What a photograph says of its own making: where the light comes from, how hard and glossy, how sharp, how noisy.
 
-Light: the plane that best fits the logarithm of brightness over the part. The brighter side is the lit side; the
-steeper the plane, the larger the directional share of the light.
+Direction: the plane that best fits the logarithm of brightness over the part says where it is brighter. Where there
+is no such slope, the texture tells: brightness varies most along the light's azimuth on a surface that is rough in all
+directions alike (ratio of variances up to 3), which leaves two ways; the one from above is taken. A texture with a
+grain of its own, whose ratio is larger, says nothing of the light.
+
+Directional share: the larger of two signs of it, a steep slope of brightness, and dark shadows: what the direct light
+does not reach has the ambient share of the radiance. Dark spots of the material look the same, so it is an upper guess.
+
+Gloss: highlights make the logarithm of brightness skew to the bright side.
 
 Sharpness: an edge seen through a point spread of width sigma, blurred once more by sigma_0, loses the fraction
 R = |grad I| / |grad (G_sigma0 * I)| = sqrt((sigma^2 + sigma_0^2) / sigma^2) of its gradient, so that
 sigma = sigma_0 / sqrt(R^2 - 1). The steepest gradients of the picture are taken for its edges.
 
+Noise: the mean size of the finest diagonal details in the flattest blocks of the part. Compression and reduction
+leave less of it than the camera made: it is the noise of the picture that is seen.
+
 References
 ----------
 Zhuo & Sim, "Defocus map estimation from a single image", Pattern Recognition 44 (2011).
 Pentland, "Finding the illuminant direction", JOSA 72 (1982), for brightness gradients as a cue to the light.
+Koenderink & Pont, "Irradiation direction from texture", JOSA A 20 (2003), for the ratio of 3.
+Motoyoshi et al., "Image statistics and the perception of surface qualities", Nature 447 (2007), for gloss and skew.
+Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64 (1996), for noise by details.
 """
 
 from __future__ import annotations
@@ -21,15 +34,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Optics", "estimate_optics", "gaussian_blur"]
+from refine.camera import gaussian_blur, radiance
+from refine.stencils import box_mean, central_gradient
+
+__all__ = ["Optics", "estimate_optics"]
 
 _REBLUR_PX = 1.0
 _STENCIL_PX2 = 1 / 3  # variance of the box, two pixels wide, over which a central difference averages the gradient
 _SHARPEST_PX = 0.45  # the box of one pixel, as a Gaussian, is already 0.29 wide
 _SOFTEST_PX = 1.6
 _EDGE_SHARE = 0.01  # this share of steepest pixels counts as edges
-_AMBIENT_FLOOR = 0.35  # some directional light is assumed even in an even picture
-_SLOPE_FULL = 1.0  # change of log brightness across the picture at which the light is fully directional
+_SURROUNDINGS_PX = 31
+_SLOPE_TRUSTED = 0.2  # change of log brightness across the picture that says where the light is
+_SLOPE_FULL = 1.0  # and at which it is fully directional
+_LEAST_DIRECTIONAL, _MOST_DIRECTIONAL = 0.35, 0.95  # some is assumed even in an even picture
+_LIT_COHERENCE, _GRAIN_COHERENCE = 0.4, 0.6  # (l1 - l2) / (l1 + l2): 1/2 is a ratio of 3
+_SHADOW_SHARE = 0.02  # this share of darkest pixels counts as shadows
+_HIGHLIGHT_SHARE = 0.005
+_GLOSSY_SKEW = 1.5  # of log radiance, at which all light is thrown back mirror-like
+_BLOCK_PX = 16
+_FLAT_SHARE = 0.1
+_FLAT_BIAS = 0.93  # the flattest tenth of blocks of pure noise have that much of its mean size
+_MEAN_OF_NORMAL = 0.7979  # of its absolute value, in standard deviations
+_BLACK, _WHITE = 0.02, 0.98
 
 
 @dataclass(frozen=True)
@@ -42,20 +69,26 @@ class Optics:
         Unit vector (y, x) in the picture towards the light.
     directional : (B,) tensor
         Share of the light that has a direction, 0..1; the rest is ambient.
+    gloss : (B,) tensor
+        Share of the light that is thrown back mirror-like, 0..1.
     blur_px : (B,) tensor
         Standard deviation of the point spread, pixels.
+    noise : (B,) tensor
+        Standard deviation of the camera's noise, picture values.
     brightest : (B, C) tensor
         Largest value of each channel on the part after averaging over 8 x 8 pixels, 0..1.
     """
 
     light: Tensor
     directional: Tensor
+    gloss: Tensor
     blur_px: Tensor
+    noise: Tensor
     brightest: Tensor
 
 
 def estimate_optics(image: Tensor, foreground: Tensor) -> Optics:
-    """Estimate light and sharpness.
+    """Estimate light, gloss, sharpness and noise.
 
     Parameters
     ----------
@@ -66,18 +99,92 @@ def estimate_optics(image: Tensor, foreground: Tensor) -> Optics:
     """
     grey = image.mean(dim=1)
     slope = _brightness_slope(grey, foreground)
-    steepness = slope.norm(dim=1)
-    # an even picture says nothing: light from above, as in most rigs and as people assume
-    above = torch.tensor([-1.0, 0.0], dtype=image.dtype, device=image.device).expand_as(slope)
-    even = (steepness < 0.02)[:, None]
-    light = torch.where(even, above, slope / steepness.clamp_min(1e-6)[:, None])
-    directional = _AMBIENT_FLOOR + (1 - _AMBIENT_FLOOR) * (steepness / _SLOPE_FULL).clamp(0, 1)
+    relative = _relative_radiance(grey)
     return Optics(
-        light=light,
-        directional=directional,
+        light=_direction(slope, relative, foreground),
+        directional=_directional_share(slope, relative, foreground),
+        gloss=_gloss(relative, foreground),
         blur_px=_edge_width(grey, foreground),
+        noise=_noise(grey, foreground),
         brightest=functional.avg_pool2d(image * foreground[:, None], 8, ceil_mode=True).amax(dim=(2, 3)),
     )
+
+
+def _relative_radiance(grey: Tensor) -> Tensor:
+    """Logarithm of the radiance / that of the surroundings, (B, H, W)."""
+    light = radiance(grey + 0.02)
+    return (light / box_mean(light[:, None], _SURROUNDINGS_PX)[:, 0]).log()
+
+
+def _direction(slope: Tensor, relative: Tensor, foreground: Tensor) -> Tensor:
+    """Unit vector (B, 2) towards the light: slope, texture and habit, each as far as it can be trusted."""
+    axis, trust = _texture_axis(relative, foreground)
+    steepness = slope.norm(dim=1, keepdim=True)
+    seen = (steepness / _SLOPE_TRUSTED).clamp(0, 1)
+    above = torch.zeros_like(slope)
+    above[:, 0] = -1.0
+    rest = torch.lerp(above, axis, trust[:, None])
+    towards = seen * slope / steepness.clamp_min(1e-6) + (1 - seen) ** 2 * rest
+    length = towards.norm(dim=1, keepdim=True)
+    return torch.where(length > 1e-3, towards / length.clamp_min(1e-6), above)
+
+
+def _texture_axis(relative: Tensor, foreground: Tensor) -> tuple[Tensor, Tensor]:
+    """Axis (B, 2) along which the texture varies most, its end that points up, and how far it tells of light (B,)."""
+    down, right = central_gradient(relative)
+    part = foreground.to(relative.dtype)
+    yy, xx, yx = ((a * b * part).sum(dim=(1, 2)) for a, b in ((down, down), (right, right), (down, right)))
+    apart = ((yy - xx) ** 2 + 4 * yx * yx).sqrt()
+    coherence = apart / (yy + xx).clamp_min(1e-9)
+    angle = 0.5 * torch.atan2(2 * yx, xx - yy)  # of the axis, from x towards y
+    axis = torch.stack([torch.sin(angle), torch.cos(angle)], dim=1)
+    axis = torch.where(axis[:, :1] > 0, -axis, axis)
+    rising = (coherence / _LIT_COHERENCE).clamp(0, 1)
+    grained = ((coherence - _LIT_COHERENCE) / (_GRAIN_COHERENCE - _LIT_COHERENCE)).clamp(0, 1)
+    return axis, rising * (1 - grained)
+
+
+def _directional_share(slope: Tensor, relative: Tensor, foreground: Tensor) -> Tensor:
+    shaded = _LEAST_DIRECTIONAL + (1 - _LEAST_DIRECTIONAL) * (slope.norm(dim=1) / _SLOPE_FULL)
+    in_shadow = 1 - _quantile(relative, foreground, _SHADOW_SHARE).exp()
+    return torch.maximum(shaded, in_shadow).clamp(_LEAST_DIRECTIONAL, _MOST_DIRECTIONAL)
+
+
+def _gloss(relative: Tensor, foreground: Tensor) -> Tensor:
+    dark, middle, bright = (_quantile(relative, foreground, q) for q in (_HIGHLIGHT_SHARE, 0.5, 1 - _HIGHLIGHT_SHARE))
+    return (((bright - middle) - (middle - dark)) / _GLOSSY_SKEW).clamp(0, 1)
+
+
+def _quantile(field: Tensor, foreground: Tensor, share: float) -> Tensor:
+    """Value (B,) below which this share of the part lies."""
+    values = torch.where(foreground, field, torch.inf).flatten(1).sort(dim=1).values
+    count = foreground.flatten(1).sum(dim=1)
+    place = (share * (count - 1).clamp_min(0)).round().long()
+    return values.gather(1, place[:, None])[:, 0]
+
+
+def _noise(grey: Tensor, foreground: Tensor) -> Tensor:
+    """Standard deviation (B,) from the details of the flattest blocks that are neither black nor white.
+
+    Where the part holds no whole block, from all of its details. The mean size is finer than the median where eight
+    bits leave few different values.
+    """
+    details = 0.5 * (grey[:, :-1, :-1] - grey[:, 1:, :-1] - grey[:, :-1, 1:] + grey[:, 1:, 1:]).abs()
+    clear = foreground & (grey > _BLACK) & (grey < _WHITE)
+    inside = (clear[:, :-1, :-1] & clear[:, 1:, 1:]).to(grey.dtype)
+    whole = _blocks(inside).amin(dim=2) > 0
+    size = torch.where(whole, _blocks(details).mean(dim=2), torch.inf).sort(dim=1).values
+    flattest = (_FLAT_SHARE * (whole.sum(dim=1) - 1).clamp_min(0)).round().long()
+    found = size.gather(1, flattest[:, None])[:, 0] / _FLAT_BIAS
+    of_all = (details * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp_min(1)
+    return torch.where(torch.isfinite(found), found, of_all) / _MEAN_OF_NORMAL
+
+
+def _blocks(field: Tensor) -> Tensor:
+    """Squares of a map (B, H, W) as (B, N, side^2); the map itself where it is smaller than one."""
+    side = min(_BLOCK_PX, *field.shape[1:])
+    tiles = field.unfold(1, side, side).unfold(2, side, side)
+    return tiles.reshape(len(field), -1, side * side)
 
 
 def _brightness_slope(grey: Tensor, foreground: Tensor) -> Tensor:
@@ -106,7 +213,7 @@ def _edge_width(grey: Tensor, foreground: Tensor) -> Tensor:
     """Width (B,) of the point spread from the steepest edges on the part, pixels."""
     sigma = torch.full((grey.shape[0],), _REBLUR_PX, dtype=grey.dtype, device=grey.device)
     steep = _gradient_magnitude(grey) * foreground
-    soft = _gradient_magnitude(gaussian_blur(grey, sigma))
+    soft = _gradient_magnitude(gaussian_blur(grey[:, None], sigma)[:, 0])
     count = max(8, int(_EDGE_SHARE * grey.shape[1] * grey.shape[2]))
     top, where = steep.flatten(1).topk(count, dim=1)
     ratio = (top / soft.flatten(1).gather(1, where).clamp_min(1e-6)).median(dim=1).values
@@ -119,22 +226,3 @@ def _gradient_magnitude(field: Tensor) -> Tensor:
     gy = 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
     gx = 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
     return (gy * gy + gx * gx).sqrt()
-
-
-def gaussian_blur(field: Tensor, sigma_px: Tensor, *, radius: int = 4) -> Tensor:
-    """Blur (B, H, W) with a Gaussian of its own width (B,) pixels for every picture; edges replicate."""
-    taps = torch.arange(-radius, radius + 1, dtype=field.dtype, device=field.device)
-    kernel = torch.exp(-0.5 * (taps[None, :] / sigma_px[:, None]) ** 2)
-    kernel = (kernel / kernel.sum(dim=1, keepdim=True))[:, :, None, None]
-    height, width = field.shape[1:]
-    rows = functional.pad(field[:, None], (0, 0, radius, radius), mode="replicate")[:, 0]
-    field = _weighted_sum([rows[:, k : k + height] for k in range(2 * radius + 1)], kernel)
-    columns = functional.pad(field[:, None], (radius, radius, 0, 0), mode="replicate")[:, 0]
-    return _weighted_sum([columns[:, :, k : k + width] for k in range(2 * radius + 1)], kernel)
-
-
-def _weighted_sum(shifted: list[Tensor], kernel: Tensor) -> Tensor:
-    total = shifted[0] * kernel[:, 0]
-    for k in range(1, len(shifted)):
-        total = total.addcmul_(shifted[k], kernel[:, k])
-    return total

@@ -1,13 +1,13 @@
 """How a changed surface looks: depth, height, corrosion product and displacement become light and moved texture.
 
-The surface z (pixels, up) is the sum of height, product and minus depth. A picture value v stands for the radiance
-v^2.2; the photograph shows the flat surface, so it is multiplied by what the new surface throws back / what the flat
-one did:
+The surface z (pixels, up) is the sum of height, product and minus depth. The photograph shows the flat surface, so its
+radiance is multiplied by what the new surface throws back / what the flat one did:
 
 - shading: Lambert's cosine for the directional share of the light, whose direction in the picture comes from the
   photograph, where nothing stands before it; the ambient share sees the sky through the mouth of the hollow, and a
   light material fills its hollows with its own light;
-- gloss: Blinn's lobe about the half vector, as the difference to the flat surface, which the photograph shows;
+- gloss: Blinn's lobe about the half vector, as the difference to the flat surface, which the photograph shows; its
+  strength is that of the photograph's own highlights; neither a bare floor nor a product has any;
 - floor: where material was lost the finish is gone: no texture of the photograph, a duller reflectance and a grain;
 - product: covers what lies under it by 1 - exp(-thickness), with its own colour;
 - displacement: the texture goes where the material went.
@@ -21,16 +21,17 @@ Langer, "When shadows become interreflections", Int. J. Computer Vision 34 (1999
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from refine.camera import radiance
 from refine.photograph import Optics
-from refine.radiometry import albedo, blur_channels, linear_factor_to_value, power
+from refine.radiance import Radiance, albedo, wall_colour
+from refine.scene import ReliefBatch, ReliefLook
+from refine.stencils import box_mean, central_gradient
 
-__all__ = ["PRODUCT_REFLECTANCE", "ReliefBatch", "ReliefLook", "ReliefRendering", "render_relief"]
+__all__ = ["moved_texture", "relief_radiance"]
 
 _ELEVATION = math.radians(35.0)  # of the light above the surface: rigs that look for relief stand low
 _DIRECTIONAL_LEAST = 0.6  # share of the light that has a direction, where the photograph tells of less
@@ -41,80 +42,40 @@ _SKY_STEEPNESS = 2.0  # a bowl of radius r whose floor lies h below its surround
 _LOST_SHARE = 0.12  # of the deepest point: from there on the old surface is gone
 _OPAQUE_SHARE = 0.12  # of the deepest point: a product as thick as this hides 1 - 1/e of the ground
 _OPAQUE_LEAST_PX = 0.3
-_WALL_BLUR_PX = 2.0
 _FLOOR_GRAIN = 0.12
 _PRODUCT_GRAIN = 0.10
 _MOVED_PX = 0.05  # a texture that moves less is left alone
 
-# share of red, green and blue light thrown back; for grey pictures the mean
-PRODUCT_REFLECTANCE = {"rust": (0.30, 0.13, 0.06), "black": (0.05, 0.045, 0.04), "white": (0.62, 0.62, 0.58)}
 
-
-@dataclass(frozen=True)
-class ReliefBatch:
-    """Fields of B defects on H x W pixels, each (B, H, W) float, pixels; see `manifests.fields`; zeros where absent.
-
-    ``grain`` is noise of variance 1 without unit.
-    """
-
-    depth: Tensor
-    height: Tensor
-    product: Tensor
-    displacement_y: Tensor
-    displacement_x: Tensor
-    grain: Tensor
-
-
-@dataclass(frozen=True)
-class ReliefLook:
-    """Appearance of each defect.
-
-    ``gloss`` (B,) mirror-like share of the light, ``exponent`` (B,) its sharpness, ``floor`` (B,) reflectance of a
-    pit's floor / that of the surface, ``product`` (B, C) reflectance of the corrosion product.
-    """
-
-    gloss: Tensor
-    exponent: Tensor
-    floor: Tensor
-    product: Tensor
-
-
-@dataclass(frozen=True)
-class ReliefRendering:
-    """``image`` (B, C, H, W), 0..1; ``lost`` (B, H, W), share of a pixel whose old surface is gone or hidden."""
-
-    image: Tensor
-    lost: Tensor
-
-
-def render_relief(
-    source: Tensor, relief: ReliefBatch, look: ReliefLook, optics: Optics, foreground: Tensor
-) -> ReliefRendering:
-    """Draw changed surfaces into photographs.
+def relief_radiance(
+    source: Tensor, relief: ReliefBatch, grain: Tensor, look: ReliefLook, optics: Optics, foreground: Tensor
+) -> Radiance:
+    """Light of photographs (B, C, H, W), their texture moved already, with a changed surface.
 
     Parameters
     ----------
-    source : (B, C, H, W) float tensor
-        Photographs, 0..1.
+    source : (B, C, H, W) tensor
+        From `moved_texture`.
     relief, look, optics
         Fields, appearance, and what is known of the photographs.
+    grain : (B, H, W) tensor
+        Roughness, variance 1.
     foreground : (B, H, W) bool tensor
-        Where the part is: elsewhere nothing is drawn.
+        Where the part is.
     """
-    moved = _warp(source, relief.displacement_y, relief.displacement_x)
     surface = relief.height + relief.product - relief.depth
     normal = _normal(surface)
-    wall = blur_channels(moved, torch.full_like(optics.blur_px, _WALL_BLUR_PX))
+    wall = wall_colour(source)
     shading = _shading(surface, normal, albedo(wall, optics.brightest), optics)
-    lost = _share_of_peak(relief.depth, _LOST_SHARE)
+    bare = _share_of_peak(relief.depth, _LOST_SHARE)
     hidden = 1 - torch.exp(-relief.product / (_OPAQUE_SHARE * _peak(relief.depth)).clamp_min(_OPAQUE_LEAST_PX))
-    matter = _matter(moved, wall, lost, hidden, relief.grain, look, optics)
-    factor = blur_channels(linear_factor_to_value(shading * matter), optics.blur_px)
-    gloss = _gloss(normal, look, optics) * (1 - torch.maximum(lost, hidden))
-    light = blur_channels(gloss[:, None], optics.blur_px) * optics.brightest[:, :, None, None]
-    drawn = (moved * factor + light).clamp(0, 1)
-    lost = torch.maximum(lost, hidden) * foreground
-    return ReliefRendering(image=torch.where(foreground[:, None], drawn, source), lost=lost)
+    factor = shading.mul_(_matter(source, wall, bare, hidden, grain, look, optics))
+    lost = torch.maximum(bare, hidden) * foreground
+    gloss = _gloss(normal, look, optics) * (1 - lost)
+    one = torch.ones((), dtype=factor.dtype, device=factor.device)
+    return Radiance(
+        factor=torch.where(foreground[:, None], factor, one), light=(gloss * foreground)[:, None], lost=lost
+    )
 
 
 def _peak(field: Tensor) -> Tensor:
@@ -129,18 +90,16 @@ def _share_of_peak(field: Tensor, share: float) -> Tensor:
 
 def _normal(surface: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Unit normal (down, right, towards the camera) of a surface (B, H, W) in pixels."""
-    padded = functional.pad(surface[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
-    down = 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
-    right = 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
-    length = (1 + down * down + right * right).sqrt()
-    return -down / length, -right / length, 1 / length
+    down, right = central_gradient(surface)
+    shortening = (1 + down * down + right * right).rsqrt()
+    return -down * shortening, -right * shortening, shortening
 
 
 def _shading(surface: Tensor, normal: tuple[Tensor, Tensor, Tensor], reflectance: Tensor, optics: Optics) -> Tensor:
     """Radiance of a matt surface / radiance of the flat one, (B, C, H, W)."""
     ny, nx, nz = normal
     along = ny * optics.light[:, 0, None, None] + nx * optics.light[:, 1, None, None]
-    direct = (nz + along / math.tan(_ELEVATION)).clamp_min(0) * _sun(surface, optics.light)
+    direct = (nz + along / math.tan(_ELEVATION)).clamp_min_(0) * _sun(surface, optics.light)
     sky = _sky(surface)
     directional = _directional(optics)[:, None, None]
     light = (1 - directional) * sky * 0.5 * (1 + nz) + directional * direct
@@ -151,15 +110,9 @@ def _sky(surface: Tensor) -> Tensor:
     """Share of the sky that a point sees, from how far its surroundings rise above it at a few distances."""
     rise = torch.zeros_like(surface)
     for scale in _SKY_SCALES_PX:
-        rise = torch.maximum(rise, (_box_mean(surface, scale + 1) - surface) * (_SKY_STEEPNESS / scale))
+        around = box_mean(surface[:, None], scale + 1)[:, 0]
+        rise = torch.maximum(rise, (around - surface) * (_SKY_STEEPNESS / scale))
     return 1 / (1 + rise * rise)
-
-
-def _box_mean(field: Tensor, side: int) -> Tensor:
-    """Mean of (B, H, W) over the square of an odd side around each pixel, as far as it lies in the picture."""
-    half = side // 2
-    rows = functional.avg_pool2d(field[:, None], (side, 1), 1, (half, 0), count_include_pad=False)
-    return functional.avg_pool2d(rows, (1, side), 1, (0, half), count_include_pad=False)[:, 0]
 
 
 def _sun(surface: Tensor, light: Tensor) -> Tensor:
@@ -177,24 +130,27 @@ def _sun(surface: Tensor, light: Tensor) -> Tensor:
         offset = (step * light).round()
         reach = offset.norm(dim=1)[:, None, None].clamp_min(1.0)
         down, right = offset.long()[:, :, None, None].unbind(dim=1)
-        row, column = (y + down).clamp(0, height - 1), (x + right).clamp(0, width - 1)
+        row, column = (y + down).clamp_(0, height - 1), (x + right).clamp_(0, width - 1)
         before = flat.gather(1, (row * width + column).reshape(batch, -1)).reshape(surface.shape)
         # how far above the ray, in pixels; a lamp of some size makes it gradual over a share of the distance
-        above = before - surface - reach * math.tan(_ELEVATION)
-        shade = torch.maximum(shade, (above / (_LAMP * reach) + 0.5).clamp(0, 1))
-    return 1 - shade
+        above = (before - surface).sub_(reach * math.tan(_ELEVATION))
+        shade = torch.maximum(shade, above.div_(_LAMP * reach).add_(0.5))
+    return 1 - shade.clamp_(0, 1)
 
 
 def _matter(
-    moved: Tensor, wall: Tensor, lost: Tensor, hidden: Tensor, grain: Tensor, look: ReliefLook, optics: Optics
+    source: Tensor, wall: Tensor, bare: Tensor, hidden: Tensor, grain: Tensor, look: ReliefLook, optics: Optics
 ) -> Tensor:
     """Reflectance of what lies at the surface now / reflectance of what the photograph shows, (B, C, H, W)."""
-    smooth = power((wall / moved.clamp_min(0.02)).clamp(0.2, 5), 2.2)  # the photograph's own texture taken away
-    floor = smooth * (look.floor[:, None, None] * (1 + _FLOOR_GRAIN * grain).clamp(0.4, 1.6))[:, None]
-    ground = 1 + lost[:, None] * (floor - 1)
-    shown = albedo(moved, optics.brightest).clamp_min(0.01)
-    product = look.product[:, :, None, None] / shown * (1 + _PRODUCT_GRAIN * grain).clamp(0.4, 1.6)[:, None]
-    return ground + hidden[:, None] * (product - ground)
+    shown = radiance(source.clamp_min(0.02))
+    smooth = (radiance(wall.clamp_min(0.02)) / shown).clamp_(0.03, 30)  # the photograph's own texture taken away
+    floor = smooth * (look.floor[:, None, None] * (1 + _FLOOR_GRAIN * grain).clamp_(0.4, 1.6))[:, None]
+    ground = 1 + bare[:, None] * (floor - 1)
+    if not bool((hidden > 0).any()):
+        return ground
+    reflectance = albedo(source, optics.brightest).clamp_min_(0.01)
+    product = look.product[:, :, None, None] / reflectance * (1 + _PRODUCT_GRAIN * grain).clamp_(0.4, 1.6)[:, None]
+    return torch.lerp(ground, product, hidden[:, None].expand_as(ground))
 
 
 def _gloss(normal: tuple[Tensor, Tensor, Tensor], look: ReliefLook, optics: Optics) -> Tensor:
@@ -202,10 +158,10 @@ def _gloss(normal: tuple[Tensor, Tensor, Tensor], look: ReliefLook, optics: Opti
     ny, nx, nz = normal
     half = 0.5 * (math.pi / 2 - _ELEVATION)  # angle of the half vector to the camera
     across = ny * optics.light[:, 0, None, None] + nx * optics.light[:, 1, None, None]
-    cosine = (nz * math.cos(half) + across * math.sin(half)).clamp(1e-3, 1)
+    cosine = (nz * math.cos(half) + across * math.sin(half)).clamp_(1e-3, 1)
     exponent = look.exponent[:, None, None]
     lobe = torch.exp(exponent * torch.log(cosine)) - torch.exp(exponent * math.log(math.cos(half)))
-    return (look.gloss * _directional(optics))[:, None, None] * lobe
+    return (look.gloss * optics.gloss * _directional(optics))[:, None, None] * lobe
 
 
 def _directional(optics: Optics) -> Tensor:
@@ -213,24 +169,28 @@ def _directional(optics: Optics) -> Tensor:
     return optics.directional.clamp_min(_DIRECTIONAL_LEAST)
 
 
-def _warp(source: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """The photograph (B, C, H, W) with its texture moved by (down, right) pixels: cubic convolution."""
-    where = (torch.maximum(down.abs(), right.abs()) > _MOVED_PX)[:, None]
-    if not bool(where.any()):
+def moved_texture(source: Tensor, relief: ReliefBatch) -> Tensor:
+    """The photograph (B, C, H, W) with its texture moved by the displacement: cubic convolution."""
+    if relief.displacement_y is None or relief.displacement_x is None:
         return source
+    down, right = relief.displacement_y, relief.displacement_x
+    where = (torch.maximum(down.abs(), right.abs()) > _MOVED_PX)[:, None]
     batch, channels, height, width = source.shape
     y = torch.arange(height, dtype=source.dtype, device=source.device)[None, :, None] - down
     x = torch.arange(width, dtype=source.dtype, device=source.device)[None, None, :] - right
-    fy, fx = y - y.floor(), x - x.floor()
+    top, left = y.floor(), x.floor()
+    rows = [(top.long() + p - 1).clamp_(0, height - 1) * width for p in range(4)]
+    columns = [(left.long() + q - 1).clamp_(0, width - 1) for q in range(4)]
+    down_weights, right_weights = _cubic(y - top), _cubic(x - left)
     flat = source.reshape(batch, channels, -1)
     total = torch.zeros_like(source)
-    for p, wy in enumerate(_cubic(fy)):
-        row = (y.floor().long() + p - 1).clamp(0, height - 1)
-        for q, wx in enumerate(_cubic(fx)):
-            column = (x.floor().long() + q - 1).clamp(0, width - 1)
-            index = (row * width + column).reshape(batch, 1, -1).expand(-1, channels, -1)
-            total += (wy * wx)[:, None] * flat.gather(2, index).reshape(source.shape)
-    return torch.where(where, total.clamp(0, 1), source)
+    for row, wy in zip(rows, down_weights, strict=True):
+        line = torch.zeros_like(source)
+        for column, wx in zip(columns, right_weights, strict=True):
+            index = (row + column).reshape(batch, 1, -1).expand(-1, channels, -1)
+            line.addcmul_(wx[:, None], flat.gather(2, index).reshape(source.shape))
+        total.addcmul_(wy[:, None], line)
+    return torch.where(where, total.clamp_(0, 1), source)
 
 
 def _cubic(f: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

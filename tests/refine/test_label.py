@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from scipy import ndimage
 
 from refine.label import Labelled, label_change
 
+Picture = NDArray[np.uint8] | NDArray[np.uint16]
 SQUARE = np.ones((3, 3), dtype=bool)
 THRESHOLD = 8
 
@@ -33,16 +36,25 @@ def label(
         torch.from_numpy(support)[None].to(device),
         threshold=threshold,
     )
-    return Labelled(found.image[0].cpu(), found.mask[0].cpu(), found.contrast[0].cpu())
+    return Labelled(**{field.name: getattr(found, field.name)[0].cpu() for field in fields(Labelled)})
 
 
-def visible(image: NDArray[np.uint8], source: NDArray[np.uint8], *, threshold: int = THRESHOLD) -> NDArray[np.bool_]:
-    return np.asarray(np.abs(image.astype(int) - source.astype(int)).max(axis=0) >= threshold)
+def white(source: NDArray[np.unsignedinteger]) -> int:
+    return int(np.iinfo(source.dtype).max)
+
+
+def difference(image: NDArray[np.unsignedinteger], source: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
+    """Largest over the channels, in grey levels of 255."""
+    return np.abs(image.astype(int) - source.astype(int)).max(axis=0) / (white(source) // 255)
+
+
+def visible(image: Picture, source: Picture, *, threshold: int = THRESHOLD) -> NDArray[np.bool_]:
+    return np.asarray(difference(image, source) >= threshold)
 
 
 @st.composite
-def pictures(draw) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_], int]:
-    """Source, refined picture, support and threshold; changes of every size, from crumbs to the whole picture."""
+def pictures(draw) -> tuple[Picture, NDArray[np.float64], NDArray[np.bool_], int]:
+    """Source of 8 or 16 bits, refined picture, support and threshold; changes of every size, crumbs to the whole."""
     channels, height, width = draw(st.sampled_from((1, 3))), draw(st.integers(1, 16)), draw(st.integers(1, 16))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     shape = (channels, height, width)
@@ -52,7 +64,10 @@ def pictures(draw) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.b
     change = strength * rng.standard_normal(shape) * (rng.random(shape[1:]) < density)
     support = draw(hnp.arrays(bool, shape[1:]) | st.just(np.ones(shape[1:], dtype=bool)))
     threshold = draw(st.sampled_from((1, 2, 8, 40, 128)))
-    return source.astype(np.uint8), (source + change) / 255, support, threshold
+    if draw(st.booleans()):
+        return source.astype(np.uint8), (source + change) / 255, support, threshold
+    fine = np.clip(source * 257 + rng.integers(-128, 129, shape), 0, 65535)
+    return fine.astype(np.uint16), (fine / 257 + change) / 255, support, threshold
 
 
 @given(pictures())
@@ -87,7 +102,7 @@ def test_outside_the_support_nothing_happens(device, picture):
 def test_what_is_kept_is_the_refined_picture_to_the_nearest_grey_level(device, picture):
     source, refined, support, threshold = picture
     image = label(source, refined, support, device, threshold=threshold).image.numpy()
-    nearest = np.rint(np.clip(refined, 0, 1) * 255).astype(np.uint8)
+    nearest = np.rint(np.clip(refined, 0, 1) * white(source)).astype(source.dtype)
     put_back = (image == source).all(axis=0)
     assert_array_equal(image[:, ~put_back], nearest[:, ~put_back])
     # only crumbs go back: a pixel that was visibly changed, with at most two others about it
@@ -96,6 +111,30 @@ def test_what_is_kept_is_the_refined_picture_to_the_nearest_grey_level(device, p
     crumbs = was & (about < 4)
     assert_array_equal(put_back & was, crumbs)
     assert_array_equal(visible(image, source, threshold=threshold), was & ~crumbs)
+
+
+@given(pictures())
+@settings(deadline=None, max_examples=100)
+def test_what_is_promised_is_also_counted(device, picture):
+    source, refined, support, threshold = picture
+    found = label(source, refined, support, device, threshold=threshold)
+    apart, mask = difference(found.image.numpy(), source), found.mask.numpy()
+    assert int(found.faint_px) == int(np.sum((apart > 0) & (apart < threshold) & ~mask))
+    assert int(found.unlabelled_px) == int(found.unseen_px) == int(found.outside_px) == 0
+    seen = apart[mask & (apart >= threshold)]
+    assert_allclose(float(found.contrast), seen.mean() if seen.size else 0.0, rtol=1e-12)
+
+
+def test_one_change_has_one_label_in_8_and_in_16_bits(rng, device):
+    source = rng.integers(0, 256, (3, 20, 21), dtype=np.uint8)
+    refined = np.clip(source / 255 + 0.1 * rng.standard_normal((1, 20, 21)), 0, 1)
+    refined = np.rint(refined * 255) / 255  # a whole number of grey levels, so that rounding decides nothing
+    support = rng.random((20, 21)) < 0.9
+    coarse = label(source, refined, support, device)
+    fine = label(source.astype(np.uint16) * 257, refined, support, device)
+    assert_array_equal(fine.mask.numpy(), coarse.mask.numpy())
+    assert_array_equal(fine.image.numpy(), coarse.image.numpy().astype(np.uint16) * 257)
+    assert float(fine.contrast) == float(coarse.contrast)
 
 
 def changed_at(*pixels: tuple[int, int], by: int = 60, side: int = 9) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

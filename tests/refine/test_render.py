@@ -13,7 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from refine.photograph import Optics
-from refine.render import CrackBatch, CrackLook, Rendering, render_crack
+from refine.render import Rendering
+from refine.render import render as render_batch
+from refine.scene import CrackBatch, CrackLook, Look
+from refine.scene import Scene as SceneBatch
 
 SIDE = 33
 REACH_PX = 10.0
@@ -36,28 +39,47 @@ class Scene:
     light: tuple[float, float] = FROM_ABOVE
     directional: float = 0.0
     blur_px: float = 0.45
+    noise: float = 0.0
     brightest: float = 0.8
 
 
 def render(scene: Scene, device: torch.device, dtype: torch.dtype) -> Rendering:
     """The scene as a batch of one; the batch is taken away again."""
+    found = as_batch([scene], device, dtype)
+    return Rendering(**{name: values[0].cpu().double() for name, values in vars(found).items()})
 
-    def one(value: object) -> torch.Tensor:
-        return torch.from_numpy(np.array(value, dtype=np.float64))[None].to(device=device, dtype=dtype)
 
-    found = render_crack(
-        one(scene.source),
-        CrackBatch(one(scene.distance), one(scene.opening), one(scene.grain)),
-        CrackLook(one(scene.depth_to_width), one(scene.lip_slope), one(scene.debris), one(scene.glint)),
-        Optics(
-            one(scene.light),
-            one(scene.directional),
-            one(scene.blur_px),
-            one(np.full(len(scene.source), scene.brightest)),
+def as_batch(scenes: list[Scene], device: torch.device, dtype: torch.dtype) -> Rendering:
+    """Scenes of as many channels at once."""
+
+    def all_of(name: str) -> torch.Tensor:
+        values = np.stack([np.array(getattr(scene, name), dtype=np.float64) for scene in scenes])
+        return torch.from_numpy(values).to(device=device, dtype=dtype)
+
+    source = all_of("source")
+    return render_batch(
+        source,
+        SceneBatch(
+            foreground=all_of("foreground") > 0,
+            grain=all_of("grain"),
+            noise=white_noise(len(scenes), dtype, device),
+            crack=CrackBatch(all_of("distance"), all_of("opening")),
         ),
-        torch.from_numpy(scene.foreground)[None].to(device),
+        Look(CrackLook(all_of("depth_to_width"), all_of("lip_slope"), all_of("debris"), all_of("glint"))),
+        Optics(
+            light=all_of("light"),
+            directional=all_of("directional"),
+            gloss=torch.zeros_like(all_of("directional")),
+            blur_px=all_of("blur_px"),
+            noise=all_of("noise"),
+            brightest=all_of("brightest")[:, None].expand(-1, source.shape[1]),
+        ),
     )
-    return Rendering(found.image[0].cpu().double(), found.coverage[0].cpu().double())
+
+
+def white_noise(batch: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    values = np.random.default_rng(5).standard_normal((1, 3, SIDE, SIDE))
+    return torch.from_numpy(values).to(device=device, dtype=dtype).expand(batch, -1, -1, -1)
 
 
 def image_of(scene: Scene, device: torch.device, dtype: torch.dtype) -> NDArray[np.float64]:
@@ -256,22 +278,6 @@ def test_a_grey_picture_is_each_channel_of_a_colour_picture_of_equal_channels(rn
     found = image_of(colour, device, dtype)
     for channel in found:
         assert_array_equal(channel, image_of(grey, device, dtype)[0])
-
-
-def as_batch(scenes: list[Scene], device: torch.device, dtype: torch.dtype) -> Rendering:
-    """Many scenes of three channels at once."""
-
-    def all_of(name: str) -> torch.Tensor:
-        values = np.stack([np.array(getattr(scene, name), dtype=np.float64) for scene in scenes])
-        return torch.from_numpy(values).to(device=device, dtype=dtype)
-
-    return render_crack(
-        all_of("source"),
-        CrackBatch(all_of("distance"), all_of("opening"), all_of("grain")),
-        CrackLook(all_of("depth_to_width"), all_of("lip_slope"), all_of("debris"), all_of("glint")),
-        Optics(all_of("light"), all_of("directional"), all_of("blur_px"), all_of("brightest")[:, None].expand(-1, 3)),
-        all_of("foreground") > 0,
-    )
 
 
 def test_each_picture_of_a_batch_is_rendered_by_itself_to_the_last_bit(rng, device, dtype, tolerance):

@@ -1,0 +1,115 @@
+"""npcF++, the fine pass: the wavelet sub-bands of the coarse result, made to agree with the material around the defect.
+
+With D_j the detail sub-bands of level j (PyWavelets' filters), phi the signed distance to the defect's outline, s the
+photograph and u the result of npcF, in a band around the outline
+
+    D_j u  <-  D_j u + w(phi) (G_j A_j D_j s + E_j (D_j u - tau_j D_j s)),
+
+where the boundary synergy blocks of `refine.synergy` give A (how much of the material's grain is missing by its
+energy), G (how far it runs on into the defect) and E (how much sharper the outline may be under these optics), and
+tau is the share of the grain that is there already. The transform is linear: only the change goes through the inverse.
+Outside the support the picture stays the photograph.
+
+References
+----------
+Mallat, "A Wavelet Tour of Signal Processing", 3rd ed. (2009).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manifests.config import NpcfppConfig
+from refine.stencils import box_maximum, box_mean
+from refine.synergy import (
+    EdgeBlock,
+    EnergyBlock,
+    GrainBlock,
+    at_next_level,
+    excess_variance,
+    level_statistics,
+    stacked,
+)
+from refine.wavelets import Details, Pyramid, max_level, wavedec2, waverec2
+
+__all__ = ["BoundarySynergy"]
+
+_RIM_PX = 2  # over which the change fades to nothing before the support's border
+
+
+class BoundarySynergy(nn.Module):
+    """The pass with its blocks.
+
+    Parameters
+    ----------
+    config : NpcfppConfig
+        Wavelet, levels, band, and the blocks' parameters.
+    """
+
+    def __init__(self, config: NpcfppConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.energy = EnergyBlock(config.energy)
+        self.grain = GrainBlock(config.grain, config.band_px)
+        self.edge = EdgeBlock(config.edge)
+
+    def forward(self, source: Tensor, coarse: Tensor, distance: Tensor, support: Tensor, blur_px: Tensor) -> Tensor:
+        """Finish pictures.
+
+        Parameters
+        ----------
+        source, coarse : (B, C, H, W) float tensors
+            Photographs and the results of npcF, 0..1.
+        distance : (B, H, W) float tensor
+            Signed distance to the outline of what is lost or open, pixels, negative inside.
+        support : (B, H, W) bool tensor
+            Where a change is allowed.
+        blur_px : (B,) tensor
+            Point spread of each photograph, pixels.
+
+        Returns
+        -------
+        (B, C, H, W) float tensor
+            Finished pictures; equal to ``coarse`` outside the support.
+        """
+        config = self.config
+        batch = len(source)
+        levels = max(1, min(config.levels, max_level(source.shape[2:], config.wavelet)))
+        both = wavedec2(torch.cat([source, coarse]), wavelet=config.wavelet, mode=config.mode, levels=levels)
+        bright = both.approximation.mean(dim=1, keepdim=True)
+        brightness = bright[batch:] / bright[:batch].clamp_min(0.02)
+        details = [stacked(level) for level in reversed(both.details)]  # finest first
+        excess = excess_variance((coarse - source).mean(dim=1, keepdim=True), blur_px)
+        maps = torch.cat([distance[:, None], excess], dim=1)
+        changes = self._changes([(d[:batch], d[batch:]) for d in details], brightness, maps)
+        change = waverec2(
+            Pyramid(torch.zeros_like(both.approximation[:batch]), tuple(reversed(changes)), both.shape),
+            wavelet=config.wavelet,
+            mode=config.mode,
+        )
+        return coarse + change * _rim(support)[:, None]
+
+    def _changes(self, details: list[tuple[Tensor, Tensor]], brightness: Tensor, maps: Tensor) -> list[Details]:
+        """Change of every level's sub-bands, finest first; ``maps`` are distance and excess variance, (B, 2, H, W)."""
+        found = []
+        for number, (own, result) in enumerate(details, start=1):
+            size = own.shape[-2:]
+            maps = at_next_level(maps, self.config.wavelet, size)
+            distance, excess = maps[:, :1], maps[:, 1:]
+            here = functional.interpolate(brightness, size=size, mode="bilinear", align_corners=False)
+            statistics = level_statistics(own, result, here)
+            band = torch.exp(-0.5 * (distance / self.config.band_px) ** 2)
+            amount = self.energy(statistics) * self.grain(own, distance) * band
+            outline = result - statistics.transfer[:, None] * own
+            change = amount[:, None] * own + self.edge(outline, excess, distance, level=number)
+            found.append(Details(*change.unbind(dim=2)))
+        return found
+
+
+def _rim(support: Tensor) -> Tensor:
+    """1 within the support, falling to 0 over its rim, (B, H, W) float."""
+    side = 2 * _RIM_PX + 1
+    outside = box_maximum((~support)[:, None].to(torch.uint8), side)
+    return box_mean(1.0 - outside, side)[:, 0] * support
