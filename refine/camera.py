@@ -31,27 +31,24 @@ def radiance(values: Tensor) -> Tensor:
     return power(values.clamp_min(1e-9), GAMMA)
 
 
-def expose(source: Tensor, factor: Tensor, light: Tensor | None, brightest: Tensor, blur_px: Tensor) -> Tensor:
+def expose(shown: Tensor, factor: Tensor, light: Tensor, brightest: Tensor, blur_px: Tensor) -> Tensor:
     """Picture values of a photograph whose radiance is multiplied and added to, seen through the point spread.
 
     Parameters
     ----------
-    source : (B, C, H, W) tensor
-        Photographs, 0..1.
+    shown : (B, C, H, W) tensor
+        Radiance of the photograph.
     factor : (B, C, H, W) tensor
         Factor on the radiance of each pixel.
-    light : (B, 1, H, W) tensor, optional
+    light : (B, 1, H, W) tensor
         Light on top, as a share of the brightest on the part.
     brightest : (B, C) tensor
-        Brightest picture value on the part, by channel.
+        Brightest radiance on the part, by channel.
     blur_px : (B,) tensor
         Standard deviation of the point spread, pixels.
     """
-    if light is None:
-        seen = gaussian_blur(factor, blur_px)
-        return source * power(seen.clamp_min_(1e-5), 1 / GAMMA)
     seen = gaussian_blur(torch.cat([factor, light], dim=1), blur_px)
-    total = radiance(source).mul_(seen[:, :-1]).addcmul_(seen[:, -1:], radiance(brightest)[:, :, None, None])
+    total = seen[:, :-1].mul_(shown).addcmul_(seen[:, -1:], brightest[:, :, None, None])
     return power(total.clamp_min_(1e-20), 1 / GAMMA)
 
 

@@ -36,6 +36,7 @@ from refine.wavelets import Details, Pyramid, max_level, wavedec2, waverec2
 
 __all__ = ["BoundarySynergy"]
 
+_NO_OUTLINE = 8.0  # widths of the band: from there on its weight is nothing
 _RIM_PX = 2  # over which the change fades to nothing before the support's border
 
 
@@ -75,6 +76,8 @@ class BoundarySynergy(nn.Module):
             Finished pictures; equal to ``coarse`` outside the support.
         """
         config = self.config
+        if not bool((distance < _NO_OUTLINE * config.band_px).any()):
+            return coarse
         batch = len(source)
         levels = max(1, min(config.levels, max_level(source.shape[2:], config.wavelet)))
         both = wavedec2(torch.cat([source, coarse]), wavelet=config.wavelet, mode=config.mode, levels=levels)

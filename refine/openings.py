@@ -24,9 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from refine.camera import radiance
 from refine.photograph import Optics
-from refine.radiance import Radiance, albedo, wall_colour
+from refine.radiance import Material, Radiance
 from refine.scene import CrackBatch, CrackLook
 from refine.stencils import central_gradient
 
@@ -37,17 +36,18 @@ _LIT_WALL = 0.6  # extra radiance factor on the half of the slot whose wall face
 _LIP_PX = 1.3  # how far the relief of a lip reaches, plus a share of the width
 _LIP_SHARE = 0.35
 _DEBRIS_PX = 1.5
+_GLINT_REACH_PX = 3.0  # farther off, the line's light is none; numbers too small to be normal cost time
 
 
 def opening_radiance(
-    source: Tensor, crack: CrackBatch, grain: Tensor, look: CrackLook, optics: Optics, foreground: Tensor
+    material: Material, crack: CrackBatch, grain: Tensor, look: CrackLook, optics: Optics, foreground: Tensor
 ) -> Radiance:
-    """Light of photographs (B, C, H, W) with openings in them.
+    """Light of photographs with openings in them.
 
     Parameters
     ----------
-    source : (B, C, H, W) tensor
-        Photographs, 0..1.
+    material : Material
+        What the photographs show.
     crack, look, optics
         Fields, appearance, and what is known of the photographs.
     grain : (B, H, W) tensor
@@ -57,10 +57,10 @@ def opening_radiance(
     """
     coverage = strip_coverage(crack.distance, crack.opening) * foreground
     facing = _facing(crack.distance, optics.light)
-    wall = wall_colour(source)
-    inside = _slot_radiance(crack, look.depth_to_width, facing, optics.directional, albedo(wall, optics.brightest))
+    reflectance = material.albedo(material.wall)
+    inside = _slot_radiance(crack, look.depth_to_width, facing, optics.directional, reflectance)
     # the surface's own texture ends at the lips: the walls have its colour and a grain of their own
-    inside = inside * (radiance(wall) / radiance(source)).clamp_(0.1, 10) * _wall_grain(grain)
+    inside.mul_(material.smoothing().clamp_(0.1, 10)).mul_(_wall_grain(grain))
     outside = _lip_radiance(crack, grain, look, facing, optics.directional) * _debris_radiance(crack, grain, look)
     factor = torch.lerp(outside[:, None].expand_as(inside), inside, coverage[:, None])
     glint = _glint(crack, grain, look, facing, optics.directional)
@@ -96,9 +96,9 @@ def _beyond(distance: Tensor, across: Tensor, along: Tensor) -> Tensor:
 
     Seen along the line the pixel is a trapezoid: the convolution of two boxes as wide as the normal's components.
     """
-    rest = (0.5 * (across + along) - distance.abs()).clamp_min_(0)
+    rest = (across + along).mul_(0.5).sub_(distance.abs()).clamp_min_(0)
     corner = torch.minimum(rest, along)
-    share = (0.5 * corner * (corner / along.clamp_min(1e-6)) + rest - corner) / across.clamp_min(1e-6)
+    share = (corner / along.clamp_min(1e-6)).mul_(corner).mul_(0.5).add_(rest).sub_(corner).div_(across.clamp_min(1e-6))
     return torch.where(distance >= 0, share, 1 - share)
 
 
@@ -155,6 +155,7 @@ def _debris_radiance(crack: CrackBatch, grain: Tensor, look: CrackLook) -> Tenso
 
 def _glint(crack: CrackBatch, grain: Tensor, look: CrackLook, facing: Tensor, directional: Tensor) -> Tensor:
     """Light thrown back by the lip that faces it: a thin line just outside the opening, broken by the grain."""
-    line = torch.exp(-2 * (crack.distance - 0.4) ** 2) * (crack.opening / 2.0).clamp(0, 1)
+    off = (crack.distance - 0.4).clamp_(-_GLINT_REACH_PX, _GLINT_REACH_PX)
+    line = off.square_().mul_(-2).exp_().mul_((0.5 * crack.opening).clamp_(0, 1))
     broken = (0.6 + 0.6 * grain).clamp_(0, 1.5)
-    return (look.glint * directional)[:, None, None] * line * broken * facing.clamp_min(0)
+    return line.mul_(broken).mul_(facing.clamp_min(0)).mul_((look.glint * directional)[:, None, None])

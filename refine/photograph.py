@@ -8,7 +8,7 @@ grain of its own, whose ratio is larger, says nothing of the light.
 Directional share: the larger of two signs of it, a steep slope of brightness, and dark shadows: what the direct light
 does not reach has the ambient share of the radiance. Dark spots of the material look the same, so it is an upper guess.
 
-Gloss: highlights make the logarithm of brightness skew to the bright side.
+Gloss: highlights give the logarithm of brightness a longer tail on the bright side than a normal distribution has.
 
 Sharpness: an edge seen through a point spread of width sigma, blurred once more by sigma_0, loses the fraction
 R = |grad I| / |grad (G_sigma0 * I)| = sqrt((sigma^2 + sigma_0^2) / sigma^2) of its gradient, so that
@@ -45,13 +45,14 @@ _SHARPEST_PX = 0.45  # the box of one pixel, as a Gaussian, is already 0.29 wide
 _SOFTEST_PX = 1.6
 _EDGE_SHARE = 0.01  # this share of steepest pixels counts as edges
 _SURROUNDINGS_PX = 31
-_SLOPE_TRUSTED = 0.2  # change of log brightness across the picture that says where the light is
+_SLOPE_NOTHING, _SLOPE_TRUSTED = 0.02, 0.2  # change of log brightness across the picture that says nothing, and all
 _SLOPE_FULL = 1.0  # and at which it is fully directional
-_LEAST_DIRECTIONAL, _MOST_DIRECTIONAL = 0.35, 0.95  # some is assumed even in an even picture
-_LIT_COHERENCE, _GRAIN_COHERENCE = 0.4, 0.6  # (l1 - l2) / (l1 + l2): 1/2 is a ratio of 3
+_LEAST_DIRECTIONAL = 0.35  # some is assumed even in an even picture
+_LIT_COHERENCE, _GRAIN_COHERENCE = (0.08, 0.2), (0.5, 0.6)  # (l1 - l2) / (l1 + l2): 1/2 is a ratio of 3
 _SHADOW_SHARE = 0.02  # this share of darkest pixels counts as shadows
 _HIGHLIGHT_SHARE = 0.005
-_GLOSSY_SKEW = 1.5  # of log radiance, at which all light is thrown back mirror-like
+_HIGHLIGHT_SIGMAS, _QUARTILE_SIGMAS = 2.576, 0.674  # where these shares of a normal distribution begin
+_MATT_EXCESS, _GLOSSY_EXCESS = 0.2, 1.5  # of log radiance: that of matt grain, and what full gloss has beyond it
 _BLOCK_PX = 16
 _FLAT_SHARE = 0.1
 _FLAT_BIAS = 0.93  # the flattest tenth of blocks of pure noise have that much of its mean size
@@ -100,10 +101,11 @@ def estimate_optics(image: Tensor, foreground: Tensor) -> Optics:
     grey = image.mean(dim=1)
     slope = _brightness_slope(grey, foreground)
     relative = _relative_radiance(grey)
+    sparse, part = relative[:, ::2, ::2], foreground[:, ::2, ::2]  # enough for shares of the part
     return Optics(
         light=_direction(slope, relative, foreground),
-        directional=_directional_share(slope, relative, foreground),
-        gloss=_gloss(relative, foreground),
+        directional=_directional_share(slope, sparse, part),
+        gloss=_gloss(sparse, part),
         blur_px=_edge_width(grey, foreground),
         noise=_noise(grey, foreground),
         brightest=functional.avg_pool2d(image * foreground[:, None], 8, ceil_mode=True).amax(dim=(2, 3)),
@@ -120,7 +122,7 @@ def _direction(slope: Tensor, relative: Tensor, foreground: Tensor) -> Tensor:
     """Unit vector (B, 2) towards the light: slope, texture and habit, each as far as it can be trusted."""
     axis, trust = _texture_axis(relative, foreground)
     steepness = slope.norm(dim=1, keepdim=True)
-    seen = (steepness / _SLOPE_TRUSTED).clamp(0, 1)
+    seen = ((steepness - _SLOPE_NOTHING) / (_SLOPE_TRUSTED - _SLOPE_NOTHING)).clamp(0, 1)
     above = torch.zeros_like(slope)
     above[:, 0] = -1.0
     rest = torch.lerp(above, axis, trust[:, None])
@@ -139,20 +141,23 @@ def _texture_axis(relative: Tensor, foreground: Tensor) -> tuple[Tensor, Tensor]
     angle = 0.5 * torch.atan2(2 * yx, xx - yy)  # of the axis, from x towards y
     axis = torch.stack([torch.sin(angle), torch.cos(angle)], dim=1)
     axis = torch.where(axis[:, :1] > 0, -axis, axis)
-    rising = (coherence / _LIT_COHERENCE).clamp(0, 1)
-    grained = ((coherence - _LIT_COHERENCE) / (_GRAIN_COHERENCE - _LIT_COHERENCE)).clamp(0, 1)
+    rising, grained = (
+        ((coherence - low) / (high - low)).clamp(0, 1) for low, high in (_LIT_COHERENCE, _GRAIN_COHERENCE)
+    )
     return axis, rising * (1 - grained)
 
 
 def _directional_share(slope: Tensor, relative: Tensor, foreground: Tensor) -> Tensor:
     shaded = _LEAST_DIRECTIONAL + (1 - _LEAST_DIRECTIONAL) * (slope.norm(dim=1) / _SLOPE_FULL)
     in_shadow = 1 - _quantile(relative, foreground, _SHADOW_SHARE).exp()
-    return torch.maximum(shaded, in_shadow).clamp(_LEAST_DIRECTIONAL, _MOST_DIRECTIONAL)
+    return torch.maximum(shaded, in_shadow).clamp(_LEAST_DIRECTIONAL, 1)
 
 
 def _gloss(relative: Tensor, foreground: Tensor) -> Tensor:
-    dark, middle, bright = (_quantile(relative, foreground, q) for q in (_HIGHLIGHT_SHARE, 0.5, 1 - _HIGHLIGHT_SHARE))
-    return (((bright - middle) - (middle - dark)) / _GLOSSY_SKEW).clamp(0, 1)
+    """By how much the highlights exceed what a normal distribution of log radiance would have."""
+    middle, upper, highlight = (_quantile(relative, foreground, q) for q in (0.5, 0.75, 1 - _HIGHLIGHT_SHARE))
+    normal = _HIGHLIGHT_SIGMAS / _QUARTILE_SIGMAS * (upper - middle)
+    return ((highlight - middle - normal - _MATT_EXCESS) / _GLOSSY_EXCESS).clamp(0, 1)
 
 
 def _quantile(field: Tensor, foreground: Tensor, share: float) -> Tensor:
@@ -160,7 +165,8 @@ def _quantile(field: Tensor, foreground: Tensor, share: float) -> Tensor:
     values = torch.where(foreground, field, torch.inf).flatten(1).sort(dim=1).values
     count = foreground.flatten(1).sum(dim=1)
     place = (share * (count - 1).clamp_min(0)).round().long()
-    return values.gather(1, place[:, None])[:, 0]
+    found = values.gather(1, place[:, None])[:, 0]
+    return torch.where(count > 0, found, 0.0)
 
 
 def _noise(grey: Tensor, foreground: Tensor) -> Tensor:

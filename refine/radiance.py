@@ -9,10 +9,45 @@ from torch import Tensor
 from refine.camera import radiance
 from refine.stencils import box_mean
 
-__all__ = ["Radiance", "albedo", "wall_colour"]
+__all__ = ["Material", "Radiance", "material_of"]
 
 _LIGHT_ALBEDO = 0.7  # of the lightest material in a picture
-_WALL_PX = 7  # a wall has the mean colour of a square of this side
+_WALL_PX = 7  # a wall has the mean light of a square of this side
+_DARK = 1e-4  # radiance of what is as good as black
+
+
+@dataclass(frozen=True)
+class Material:
+    """What photographs show, as light.
+
+    Attributes
+    ----------
+    shown : (B, C, H, W) tensor
+        Radiance of each pixel.
+    wall : (B, C, H, W) tensor
+        That of the material around it, without its texture.
+    brightest : (B, C) tensor
+        The brightest on the part.
+    """
+
+    shown: Tensor
+    wall: Tensor
+    brightest: Tensor
+
+    def albedo(self, light: Tensor) -> Tensor:
+        """Share of light that is thrown back where the radiance is ``light``: the brightest counts as light matter."""
+        scale = _LIGHT_ALBEDO / self.brightest.clamp_min(_DARK)
+        return (light * scale[:, :, None, None]).clamp_max_(_LIGHT_ALBEDO)
+
+    def smoothing(self) -> Tensor:
+        """Factor on the radiance that takes the texture away, (B, C, H, W)."""
+        return self.wall.clamp_min(_DARK) / self.shown.clamp_min(_DARK)
+
+
+def material_of(source: Tensor, brightest: Tensor) -> Material:
+    """Light of photographs (B, C, H, W), picture values 0..1, and of the brightest on their parts (B, C)."""
+    shown = radiance(source)
+    return Material(shown=shown, wall=box_mean(shown, _WALL_PX), brightest=radiance(brightest))
 
 
 @dataclass(frozen=True)
@@ -32,17 +67,3 @@ class Radiance:
     factor: Tensor
     light: Tensor
     lost: Tensor
-
-
-def albedo(source: Tensor, brightest: Tensor) -> Tensor:
-    """Share of light that the material throws back, (B, C, H, W): the brightest of the part counts as light matter.
-
-    ``source`` (B, C, H, W) and ``brightest`` (B, C) are picture values, 0..1.
-    """
-    relative = source / brightest[:, :, None, None].clamp_min(1e-3)
-    return _LIGHT_ALBEDO * radiance(relative.clamp_(0, 1))
-
-
-def wall_colour(source: Tensor) -> Tensor:
-    """Colour of the material around each pixel without its texture, picture values (B, C, H, W)."""
-    return box_mean(source, _WALL_PX)

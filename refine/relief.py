@@ -24,10 +24,10 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from refine.camera import radiance
 from refine.photograph import Optics
-from refine.radiance import Radiance, albedo, wall_colour
+from refine.radiance import Material, Radiance
 from refine.scene import ReliefBatch, ReliefLook
 from refine.stencils import box_mean, central_gradient
 
@@ -36,7 +36,7 @@ __all__ = ["moved_texture", "relief_radiance"]
 _ELEVATION = math.radians(35.0)  # of the light above the surface: rigs that look for relief stand low
 _DIRECTIONAL_LEAST = 0.6  # share of the light that has a direction, where the photograph tells of less
 _SKY_SCALES_PX = (4, 8, 16)
-_SHADE_STEPS_PX = (1.5, 3.0, 5.0, 8.0, 12.0, 18.0)
+_SHADE_STEPS_PX = (2.0, 4.0, 6.0, 9.0, 13.0, 18.0)
 _LAMP = 0.4  # extent of the lamp / its distance
 _SKY_STEEPNESS = 2.0  # a bowl of radius r whose floor lies h below its surroundings sees 1 / (1 + (h/r)^2) of the sky
 _LOST_SHARE = 0.12  # of the deepest point: from there on the old surface is gone
@@ -44,18 +44,19 @@ _OPAQUE_SHARE = 0.12  # of the deepest point: a product as thick as this hides 1
 _OPAQUE_LEAST_PX = 0.3
 _FLOOR_GRAIN = 0.12
 _PRODUCT_GRAIN = 0.10
+_TAPS_REACH = 3  # pixels beyond the border that a tap may ask for
 _MOVED_PX = 0.05  # a texture that moves less is left alone
 
 
 def relief_radiance(
-    source: Tensor, relief: ReliefBatch, grain: Tensor, look: ReliefLook, optics: Optics, foreground: Tensor
+    material: Material, relief: ReliefBatch, grain: Tensor, look: ReliefLook, optics: Optics, foreground: Tensor
 ) -> Radiance:
-    """Light of photographs (B, C, H, W), their texture moved already, with a changed surface.
+    """Light of photographs with a changed surface.
 
     Parameters
     ----------
-    source : (B, C, H, W) tensor
-        From `moved_texture`.
+    material : Material
+        What the photographs show, their texture moved already.
     relief, look, optics
         Fields, appearance, and what is known of the photographs.
     grain : (B, H, W) tensor
@@ -65,12 +66,12 @@ def relief_radiance(
     """
     surface = relief.height + relief.product - relief.depth
     normal = _normal(surface)
-    wall = wall_colour(source)
-    shading = _shading(surface, normal, albedo(wall, optics.brightest), optics)
+    factor = _shading(surface, normal, material.albedo(material.wall), optics)
     bare = _share_of_peak(relief.depth, _LOST_SHARE)
     hidden = 1 - torch.exp(-relief.product / (_OPAQUE_SHARE * _peak(relief.depth)).clamp_min(_OPAQUE_LEAST_PX))
-    factor = shading.mul_(_matter(source, wall, bare, hidden, grain, look, optics))
     lost = torch.maximum(bare, hidden) * foreground
+    if bool((lost > 0).any()):
+        factor.mul_(_matter(material, bare, hidden, grain, look))
     gloss = _gloss(normal, look, optics) * (1 - lost)
     one = torch.ones((), dtype=factor.dtype, device=factor.device)
     return Radiance(
@@ -98,27 +99,43 @@ def _normal(surface: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _shading(surface: Tensor, normal: tuple[Tensor, Tensor, Tensor], reflectance: Tensor, optics: Optics) -> Tensor:
     """Radiance of a matt surface / radiance of the flat one, (B, C, H, W)."""
     ny, nx, nz = normal
-    along = ny * optics.light[:, 0, None, None] + nx * optics.light[:, 1, None, None]
-    direct = (nz + along / math.tan(_ELEVATION)).clamp_min_(0) * _sun(surface, optics.light)
-    sky = _sky(surface)
+    towards = optics.light / math.tan(_ELEVATION)
+    half = _half(surface)
+    seen = _doubled(torch.stack([_sun(half, optics.light), _sky(half)], dim=1), surface.shape[1:])
+    sun, sky = seen[:, 0], seen[:, 1]
+    direct = (ny * towards[:, 0, None, None]).addcmul_(nx, towards[:, 1, None, None]).add_(nz).clamp_min_(0).mul_(sun)
     directional = _directional(optics)[:, None, None]
-    light = (1 - directional) * sky * 0.5 * (1 + nz) + directional * direct
-    return light[:, None] / (1 - reflectance * (1 - sky[:, None]))
+    light = (nz + 1).mul_(sky).mul_(0.5 * (1 - directional)).addcmul_(direct, directional)
+    return light[:, None] / (1 - reflectance * (1 - sky)[:, None])
+
+
+def _half(surface: Tensor) -> Tensor:
+    """Means over 2 x 2 pixels, (B, (H + 1) / 2, (W + 1) / 2): shades are smooth, and so cost a quarter."""
+    height, width = surface.shape[1:]
+    even = functional.pad(surface[:, None], (0, width % 2, 0, height % 2), mode="replicate")[:, 0]
+    rows = even[:, ::2] + even[:, 1::2]
+    return 0.25 * (rows[..., ::2] + rows[..., 1::2])
+
+
+def _doubled(maps: Tensor, size: torch.Size) -> Tensor:
+    """Maps (B, K, h, w) at twice the resolution, cut to a size."""
+    fine = functional.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return fine[:, :, : size[0], : size[1]]
 
 
 def _sky(surface: Tensor) -> Tensor:
-    """Share of the sky that a point sees, from how far its surroundings rise above it at a few distances."""
+    """Share of the sky that a point of a halved surface sees: how far do its surroundings rise above it?"""
     rise = torch.zeros_like(surface)
     for scale in _SKY_SCALES_PX:
-        around = box_mean(surface[:, None], scale + 1)[:, 0]
+        around = box_mean(surface[:, None], scale // 2 + 1)[:, 0]
         rise = torch.maximum(rise, (around - surface) * (_SKY_STEEPNESS / scale))
     return 1 / (1 + rise * rise)
 
 
 def _sun(surface: Tensor, light: Tensor) -> Tensor:
-    """Share of the directional light that reaches a point, (B, H, W): what stands before it casts a shade.
+    """Share of the directional light that reaches a point of a halved surface: what stands before it casts a shade.
 
-    The surface is looked at a few distances towards the light, at the nearest pixel; the shade's edge is soft, as that
+    The surface is looked at a few distances towards the light, at the nearest place; the shade's edge is soft, as that
     of a lamp with an extent.
     """
     batch, height, width = surface.shape
@@ -127,8 +144,8 @@ def _sun(surface: Tensor, light: Tensor) -> Tensor:
     flat = surface.reshape(batch, -1)
     shade = torch.zeros_like(surface)
     for step in _SHADE_STEPS_PX:
-        offset = (step * light).round()
-        reach = offset.norm(dim=1)[:, None, None].clamp_min(1.0)
+        offset = (0.5 * step * light).round()
+        reach = 2 * offset.norm(dim=1)[:, None, None].clamp_min(1.0)
         down, right = offset.long()[:, :, None, None].unbind(dim=1)
         row, column = (y + down).clamp_(0, height - 1), (x + right).clamp_(0, width - 1)
         before = flat.gather(1, (row * width + column).reshape(batch, -1)).reshape(surface.shape)
@@ -138,17 +155,14 @@ def _sun(surface: Tensor, light: Tensor) -> Tensor:
     return 1 - shade.clamp_(0, 1)
 
 
-def _matter(
-    source: Tensor, wall: Tensor, bare: Tensor, hidden: Tensor, grain: Tensor, look: ReliefLook, optics: Optics
-) -> Tensor:
+def _matter(material: Material, bare: Tensor, hidden: Tensor, grain: Tensor, look: ReliefLook) -> Tensor:
     """Reflectance of what lies at the surface now / reflectance of what the photograph shows, (B, C, H, W)."""
-    shown = radiance(source.clamp_min(0.02))
-    smooth = (radiance(wall.clamp_min(0.02)) / shown).clamp_(0.03, 30)  # the photograph's own texture taken away
-    floor = smooth * (look.floor[:, None, None] * (1 + _FLOOR_GRAIN * grain).clamp_(0.4, 1.6))[:, None]
-    ground = 1 + bare[:, None] * (floor - 1)
+    rough = (look.floor[:, None, None] * (1 + _FLOOR_GRAIN * grain).clamp_(0.4, 1.6))[:, None]
+    floor = material.smoothing().clamp_(0.03, 30).mul_(rough)
+    ground = floor.sub_(1).mul_(bare[:, None]).add_(1)
     if not bool((hidden > 0).any()):
         return ground
-    reflectance = albedo(source, optics.brightest).clamp_min_(0.01)
+    reflectance = material.albedo(material.shown).clamp_min_(0.01)
     product = look.product[:, :, None, None] / reflectance * (1 + _PRODUCT_GRAIN * grain).clamp_(0.4, 1.6)[:, None]
     return torch.lerp(ground, product, hidden[:, None].expand_as(ground))
 
@@ -179,26 +193,31 @@ def moved_texture(source: Tensor, relief: ReliefBatch) -> Tensor:
     y = torch.arange(height, dtype=source.dtype, device=source.device)[None, :, None] - down
     x = torch.arange(width, dtype=source.dtype, device=source.device)[None, None, :] - right
     top, left = y.floor(), x.floor()
-    rows = [(top.long() + p - 1).clamp_(0, height - 1) * width for p in range(4)]
-    columns = [(left.long() + q - 1).clamp_(0, width - 1) for q in range(4)]
+    # beyond the border the last pixel goes on, as far as four taps reach
+    around = functional.pad(source, (_TAPS_REACH,) * 4, mode="replicate")
+    stride = width + 2 * _TAPS_REACH
+    row, column = top.clamp(-2, height).long(), left.clamp(-2, width).long()
+    first = ((row + (_TAPS_REACH - 1)) * stride + column + (_TAPS_REACH - 1)).reshape(batch, 1, -1)
+    first, flat = first.expand(-1, channels, -1), around.reshape(batch, channels, -1)
     down_weights, right_weights = _cubic(y - top), _cubic(x - left)
-    flat = source.reshape(batch, channels, -1)
     total = torch.zeros_like(source)
-    for row, wy in zip(rows, down_weights, strict=True):
+    for p, wy in enumerate(down_weights):
         line = torch.zeros_like(source)
-        for column, wx in zip(columns, right_weights, strict=True):
-            index = (row + column).reshape(batch, 1, -1).expand(-1, channels, -1)
-            line.addcmul_(wx[:, None], flat.gather(2, index).reshape(source.shape))
-        total.addcmul_(wy[:, None], line)
+        for q, wx in enumerate(right_weights):
+            ahead = p * stride + q  # the same places in a picture that begins so much later
+            taken = flat.narrow(2, ahead, flat.shape[2] - ahead).gather(2, first)
+            line.addcmul_(taken.reshape(source.shape), wx[:, None])
+        total.addcmul_(line, wy[:, None])
     return torch.where(where, total.clamp_(0, 1), source)
 
 
 def _cubic(f: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weights of cubic convolution (a = -1/2) for the four pixels around; ``f`` past the second."""
     a = -0.5
+    square, cube = f * f, f * f * f
     return (
-        a * (f - 2 * f * f + f * f * f),
-        1 - (a + 3) * f * f + (a + 2) * f * f * f,
-        -a * f + (2 * a + 3) * f * f - (a + 2) * f * f * f,
-        a * (f * f - f * f * f),
+        a * (f - 2 * square + cube),
+        1 - (a + 3) * square + (a + 2) * cube,
+        -a * f + (2 * a + 3) * square - (a + 2) * cube,
+        a * (square - cube),
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from refine.camera import GAMMA, add_noise, expose, power
 from refine.openings import opening_radiance
 from refine.photograph import Optics
-from refine.radiance import Radiance
+from refine.radiance import Radiance, material_of
 from refine.relief import moved_texture, relief_radiance
 from refine.scene import Look, Scene
 from refine.stencils import central_gradient
@@ -65,17 +65,20 @@ def render(source: Tensor, scene: Scene, look: Look, optics: Optics) -> Renderin
     distance = torch.full_like(scene.grain, FAR_PX)
     if scene.relief is not None and look.relief is not None:
         moved = torch.where(scene.foreground[:, None], moved_texture(source, scene.relief), source)
-        surface = relief_radiance(moved, scene.relief, scene.grain, look.relief, optics, scene.foreground)
-        distance = torch.minimum(distance, _outline_distance(surface.lost))
+    material = material_of(moved, optics.brightest)
+    if scene.relief is not None and look.relief is not None:
+        surface = relief_radiance(material, scene.relief, scene.grain, look.relief, optics, scene.foreground)
+        if bool((surface.lost > 0).any()):
+            distance = torch.minimum(distance, _outline_distance(surface.lost))
         kept = torch.zeros_like(kept)
         found.append(surface)
     if scene.crack is not None and look.crack is not None:
-        opening = opening_radiance(moved, scene.crack, scene.grain, look.crack, optics, scene.foreground)
+        opening = opening_radiance(material, scene.crack, scene.grain, look.crack, optics, scene.foreground)
         distance = torch.minimum(distance, torch.where(scene.crack.opening > 0, scene.crack.distance, FAR_PX))
         kept = torch.minimum(kept, 1 - opening.lost)
         found.append(opening)
     light = _joined(found)
-    drawn = expose(moved, light.factor, light.light, optics.brightest, optics.blur_px).clamp_(0, 1)
+    drawn = expose(material.shown, light.factor, light.light, material.brightest, optics.blur_px).clamp_(0, 1)
     left = power(light.factor.mean(dim=1).clamp(1e-4, 1), 1 / GAMMA) * (1 - light.lost)
     drawn = add_noise(drawn, left, scene.noise, optics.noise).clamp_(0, 1)
     # the blur reaches past the part's outline

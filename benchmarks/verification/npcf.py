@@ -66,8 +66,8 @@ def _cracked(side: int) -> Problem:
     texture = 0.5 + 0.1 * ndimage.gaussian_filter(rng.standard_normal((side, side)), 1.0) / 0.28
     source = np.clip(texture + 0.02 * rng.standard_normal((side, side)), 0, 1)
     rendering = source * (1 - 0.8 * coverage) * (1 - 0.3 * np.exp(-distance / 4))
-    rounded = (np.float64(np.float32(a)) for a in (source, rendering, coverage))
-    return Problem(*rounded, np.ones((side, side), dtype=bool))
+    s, c, v = (a.astype(np.float32).astype(np.float64) for a in (source, rendering, coverage))
+    return Problem(s, c, v, np.ones((side, side), dtype=bool))
 
 
 def _interior(n: int) -> NDArray[np.bool_]:
@@ -165,7 +165,7 @@ def _direct() -> list[Case]:
     )
 
     def plot(axes: Axes) -> None:
-        bins = np.logspace(-9, -2, 60)
+        bins = np.logspace(-9, -2, 60).tolist()
         for error, label in ((tight, "tolerance 1e-6"), (default, "tolerance 1e-3, the default")):
             axes.hist(np.abs(error[problem.support]), bins, histtype="step", label=label)
         axes.set(xscale="log", xlabel="error / range of the picture", ylabel="pixels", title="npcF - sparse LU")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import ndtr
 
-from refine.photograph import Optics, estimate_optics, gaussian_blur
+from refine.photograph import Optics, estimate_optics
 
 SIZE = 128
 
@@ -79,7 +79,7 @@ def test_a_part_of_one_pixel_has_finite_optics(rng, device, dtype):
     part = np.zeros((SIZE, SIZE), dtype=bool)
     part[3, 4] = True
     optics = estimate(rng.random((3, SIZE, SIZE)), device, dtype, part=part)
-    for values in (optics.light, optics.directional, optics.blur_px, optics.brightest):
+    for values in vars(optics).values():
         assert bool(torch.isfinite(values).all())
 
 
@@ -111,20 +111,93 @@ def test_brightest_is_the_brightest_patch_of_the_part(device, dtype):
     assert_allclose(brightest, [0.3, 0.6, 0.9], atol=1e-6)
 
 
-def test_blur_agrees_with_scipy(rng, device, dtype):
-    sigmas = [0.45, 0.7, 1.0, 1.6]
-    fields = rng.random((len(sigmas), 31, 44))
-    found = gaussian_blur(
-        torch.from_numpy(fields).to(device=device, dtype=dtype), torch.tensor(sigmas, device=device, dtype=dtype)
-    )
-    expected = [
-        ndimage.gaussian_filter(field, sigma, mode="nearest", radius=4)
-        for field, sigma in zip(fields, sigmas, strict=True)
+def rough_surface(
+    azimuth_deg: float, *, rng: np.random.Generator, ambient: float = 0.3, gloss: float = 0.0, steepness: float = 0.25
+) -> NDArray[np.float64]:
+    """Photograph (1, S, S) of a randomly rough grey surface under a lamp 35 degrees above it."""
+    size = 2 * SIZE
+    heights = ndimage.gaussian_filter(rng.standard_normal((size, size)), 2.0, mode="wrap")
+    down, right = np.gradient(heights)
+    down, right = (steepness * g / right.std() for g in (down, right))
+    angle, elevation = np.deg2rad(azimuth_deg), np.deg2rad(35)
+    lamp = np.array([-np.sin(angle) * np.cos(elevation), np.cos(angle) * np.cos(elevation), np.sin(elevation)])
+    normal = np.stack([-down, -right, np.ones_like(down)]) / np.sqrt(1 + down**2 + right**2)
+    matt = np.maximum(np.tensordot(lamp, normal, 1), 0) / np.sin(elevation)
+    half = lamp + np.array([0, 0, 1.0])
+    highlight = np.maximum(np.tensordot(half / np.linalg.norm(half), normal, 1), 0) ** 60
+    light = 0.15 * (ambient + (1 - ambient) * matt) + gloss * highlight
+    return np.clip(light, 1e-4, 1)[None] ** (1 / 2.2)
+
+
+@pytest.mark.parametrize("azimuth_deg", [20, 60, 90, 130, 160])
+def test_light_from_above_is_read_off_the_texture_of_a_rough_surface(azimuth_deg, rng, device, dtype):
+    y, x = estimate(rough_surface(azimuth_deg, rng=rng), device, dtype).light[0].cpu().double().numpy()
+    away = (np.rad2deg(np.arctan2(-y, x)) - azimuth_deg + 180) % 360 - 180
+    assert abs(away) < 25
+
+
+@pytest.mark.parametrize("angle", [0.3, 1.2])
+def test_a_texture_with_a_grain_of_its_own_says_nothing_of_the_light(angle, rng, device, dtype):
+    y, x = np.mgrid[:SIZE, :SIZE]
+    grooves = ndimage.gaussian_filter1d(rng.standard_normal(4 * SIZE), 2.0)
+    grooves -= ndimage.gaussian_filter1d(grooves, 12.0)  # no side of the picture is brighter
+    across = np.interp(x * np.cos(angle) + y * np.sin(angle) + SIZE, np.arange(4 * SIZE), grooves)
+    light = estimate(0.5 + 0.2 * across[None], device, dtype).light[0].cpu().double().numpy()
+    assert light @ [-1, 0] > 0.98
+
+
+def test_deeper_shadows_mean_less_ambient_light(rng, device, dtype):
+    shares = []
+    for ambient in (0.8, 0.5, 0.2, 0.05):
+        picture = rough_surface(90, rng=np.random.default_rng(3), ambient=ambient, steepness=0.6)
+        shares.append(float(estimate(picture, device, dtype).directional[0]))
+    assert np.all(np.diff(shares) >= 0)
+    assert shares[-1] > shares[0] + 0.2
+
+
+def test_highlights_are_gloss_and_a_matt_surface_has_none(rng, device, dtype):
+    glosses = [
+        float(estimate(rough_surface(90, rng=np.random.default_rng(3), gloss=gloss), device, dtype).gloss[0])
+        for gloss in (0.0, 0.4, 1.0)
     ]
-    assert_allclose(found.cpu().double().numpy(), expected, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-14)
+    assert glosses[0] < 0.15
+    assert glosses[1] > glosses[0] + 0.1
+    assert glosses[2] > glosses[1]
 
 
-def test_blur_keeps_an_even_field_and_works_on_few_pixels(device, dtype, tolerance):
-    field = torch.full((2, 2, 3), 0.7, device=device, dtype=dtype)
-    found = gaussian_blur(field, torch.tensor([0.5, 1.6], device=device, dtype=dtype))
-    assert_allclose(found.cpu().double().numpy(), field.cpu().double().numpy(), rtol=0, atol=tolerance.rounding)
+@pytest.mark.parametrize("sigma", [0.002, 0.005, 0.01, 0.03])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_noise_is_found_on_smooth_and_on_textured_pictures(sigma, channels, rng, device, dtype):
+    y, x = np.mgrid[:256, :256] / 256
+    smooth = 0.4 + 0.2 * np.sin(3 * x + 2 * y)
+    flat_half = np.where(x < 0.5, smooth, smooth + 0.08 * ndimage.gaussian_filter(rng.standard_normal((256, 256)), 0.7))
+    noise = sigma * rng.standard_normal((256, 256))  # the same in all channels: grey noise
+    for clean in (smooth, flat_half):
+        picture = np.repeat((clean + noise)[None], channels, axis=0)
+        assert_allclose(float(estimate(picture, device, dtype).noise[0]), sigma, rtol=0.1)
+
+
+def test_noise_of_eight_bits_is_little_and_a_white_background_says_nothing_of_it(rng, device, dtype):
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
+    clean = np.rint((0.4 + 0.2 * x + 0.1 * y) * 255) / 255
+    assert float(estimate(clean[None], device, dtype).noise[0]) < 0.6 / 255
+    grainy = np.where(x < 0.6, clean + 0.01 * rng.standard_normal(clean.shape), 1.0)
+    assert_allclose(float(estimate(grainy[None], device, dtype).noise[0]), 0.01, rtol=0.15)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_an_even_picture_has_neither_gloss_nor_noise(value, device, dtype):
+    optics = estimate(np.full((3, SIZE, SIZE), value), device, dtype)
+    assert float(optics.gloss[0]) == 0
+    assert float(optics.noise[0]) < 1e-6
+
+
+def test_each_photograph_of_a_batch_is_measured_by_itself(rng, device, dtype):
+    pictures = [rough_surface(a, rng=rng, gloss=0.2) for a in (30, 100)] + [rng.random((1, 2 * SIZE, 2 * SIZE))]
+    part = rng.random((3, 2 * SIZE, 2 * SIZE)) < 0.7
+    batch = torch.from_numpy(np.stack(pictures)).to(device=device, dtype=dtype)
+    together = estimate_optics(batch, torch.from_numpy(part).to(device))
+    for k, picture in enumerate(pictures):
+        alone = estimate(picture, device, dtype, part=part[k])
+        for name, values in vars(alone).items():
+            assert_allclose(getattr(together, name)[k].cpu(), values[0].cpu(), rtol=1e-4, atol=1e-5, err_msg=name)
