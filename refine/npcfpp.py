@@ -102,7 +102,7 @@ class BoundarySynergy(nn.Module):
             maps = at_next_level(maps, self.config.wavelet, size)
             distance, excess = maps[:, :1], maps[:, 1:]
             here = functional.interpolate(brightness, size=size, mode="bilinear", align_corners=False)
-            statistics = level_statistics(own, result, here)
+            statistics = level_statistics(own, result, here, distance)
             band = torch.exp(-0.5 * (distance / self.config.band_px) ** 2)
             amount = self.energy(statistics) * self.grain(own, distance) * band
             outline = result - statistics.transfer[:, None] * own

@@ -79,17 +79,21 @@ def stacked(details: Details) -> Tensor:
     return torch.stack([details.horizontal, details.vertical, details.diagonal], dim=2)
 
 
-def level_statistics(source: Tensor, result: Tensor, brightness: Tensor) -> LevelStatistics:
+def level_statistics(source: Tensor, result: Tensor, brightness: Tensor, distance: Tensor) -> LevelStatistics:
     """Local statistics of sub-bands (B, C, 3, h, w) of the photograph and of the result.
 
-    Coefficients far larger than the grain are an outline's and say little of it: they count less in the regression.
+    What lies on the other side of the outline, ``distance`` (B, 1, h, w) being of the other sign, does not count: there
+    the grain may be whole. Coefficients far larger than the grain are an outline's and count less.
     """
-    own = (source * source).mean(dim=1)
+    own, both = (source * source).mean(dim=1), (source * result).mean(dim=1)
     energy = box_mean(own, _BOX) + _TINY
-    odd = ((result - source) ** 2).mean(dim=1)
-    weight = energy / (energy + odd)
-    cross = box_mean((source * result).mean(dim=1) * weight, _BOX)
-    return LevelStatistics(energy, cross / (box_mean(own * weight, _BOX) + _TINY), brightness)
+    weight = energy / (energy + ((result - source) ** 2).mean(dim=1))
+    inside = (distance < 0).to(own.dtype)
+    sides = []
+    for side in (inside, 1 - inside):
+        counted = weight * side
+        sides.append(box_mean(both * counted, _BOX) / (box_mean(own * counted, _BOX) + _TINY))
+    return LevelStatistics(energy, torch.where(distance < 0, sides[0], sides[1]), brightness)
 
 
 class EnergyBlock(nn.Module):

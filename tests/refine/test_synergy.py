@@ -35,7 +35,7 @@ def everywhere(value: float, like: Tensor) -> Tensor:
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_transfer_is_the_share_of_the_grain_that_is_left(share, rng, device, dtype):
     own = noise(rng, device, dtype)
-    found = level_statistics(own, share * own, everywhere(1.0, own))
+    found = level_statistics(own, share * own, everywhere(1.0, own), everywhere(-2.0, own))
     assert_allclose(found.transfer.cpu(), share, atol=2e-3)
     assert_allclose(found.energy.mean().cpu(), 0.01, rtol=0.1)
 
@@ -44,22 +44,33 @@ def test_an_outline_hardly_changes_the_transfer(rng, device, dtype):
     own = noise(rng, device, dtype)
     outline = torch.zeros_like(own)
     outline[..., 20] = 3.0  # thirty times the grain
-    found = level_statistics(own, 0.6 * own + outline, everywhere(1.0, own)).transfer
+    found = level_statistics(own, 0.6 * own + outline, everywhere(1.0, own), everywhere(-2.0, own)).transfer
     assert float((found[..., 17:24] - 0.6).abs().mean()) < 0.15
+
+
+def test_grain_on_the_other_side_of_the_outline_does_not_count(rng, device, dtype):
+    own = noise(rng, device, dtype)
+    across = torch.linspace(-10, 10, WIDTH, dtype=dtype, device=device).expand(len(own), 1, HEIGHT, WIDTH)
+    result = torch.where((across < 0)[:, None], 0.2 * own, own)
+    found = level_statistics(own, result, everywhere(1.0, own), across).transfer
+    expected = torch.where(across < 0, 0.2, 1.0).expand_as(found)
+    assert_allclose(found.cpu(), expected.cpu(), atol=5e-3)
 
 
 def test_energy_block_asks_for_the_grain_that_is_missing_under_this_light(rng, device, dtype):
     own = noise(rng, device, dtype)
     block = EnergyBlock(1.0).to(device)
     for transfer, brightness, expected in ((0.0, 1.0, 1.0), (0.25, 0.75, 0.5), (0.5, 0.4, 0.0), (1.0, 1.0, 0.0)):
-        level = level_statistics(own, transfer * own, everywhere(brightness, own))
+        level = level_statistics(own, transfer * own, everywhere(brightness, own), everywhere(-2.0, own))
         assert_allclose(block(level).detach().cpu(), expected, atol=2e-3)
 
 
 def test_with_the_amount_that_is_asked_for_the_energy_is_that_of_the_material(rng, device, dtype):
     own = noise(rng, device, dtype)
     result = 0.2 * own
-    amount = EnergyBlock(1.0).to(device)(level_statistics(own, result, everywhere(1.0, own))).detach()
+    amount = (
+        EnergyBlock(1.0).to(device)(level_statistics(own, result, everywhere(1.0, own), everywhere(-2.0, own))).detach()
+    )
     matched = result + amount[:, None] * own
     assert_allclose(float((matched**2).mean() / (own**2).mean()), 1.0, rtol=0.03)
 
@@ -171,7 +182,7 @@ def test_parameters_and_sub_bands_have_gradients(name, rng, device):
 
     def energy(strength: Tensor, values: Tensor) -> Tensor:
         block = EnergyBlock(1.0)
-        level = level_statistics(own, values, torch.ones_like(distance))
+        level = level_statistics(own, values, torch.ones_like(distance), distance)
         return torch.func.functional_call(block, {"strength": strength}, (level,))
 
     def grain(reach: Tensor, values: Tensor) -> Tensor:
@@ -188,9 +199,11 @@ def test_parameters_and_sub_bands_have_gradients(name, rng, device):
 
 def test_statistics_are_those_of_each_picture_alone(rng, device, dtype):
     own, result = noise(rng, device, dtype), noise(rng, device, dtype)
-    together = level_statistics(own, result, everywhere(1.0, own))
+    together = level_statistics(own, result, everywhere(1.0, own), everywhere(-2.0, own))
     for k in range(len(own)):
-        alone = level_statistics(own[k : k + 1], result[k : k + 1], everywhere(1.0, own[k : k + 1]))
+        alone = level_statistics(
+            own[k : k + 1], result[k : k + 1], everywhere(1.0, own[k : k + 1]), everywhere(-2.0, own[k : k + 1])
+        )
         assert isinstance(alone, LevelStatistics)
         assert torch.equal(alone.transfer[0], together.transfer[k])
         assert torch.equal(alone.energy[0], together.energy[k])
