@@ -6,8 +6,9 @@ With D the largest difference over the channels between the finished picture and
 - every pixel of the mask has such a pixel within one pixel (no invisible label): the mask is the closing of the
   changed pixels by a 3 x 3 square, which fills pinholes and joins hairlines without growing them.
 
-Crumbs, fewer than four changed pixels in the 5 x 5 around, are put back to the source before. What is left below the
-threshold outside the mask, the rim of a blur or of a shadow, is counted.
+Crumbs, fewer than four changed pixels in the 5 x 5 around, are put back to the source before, and so is what lies
+outside the mask and differs by so few grey levels that taking it back makes no edge. What is left below the threshold
+outside the mask, the rim of a blur or of a shadow, is counted.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def quantised(picture: Tensor, dtype: torch.dtype) -> Tensor:
     return (picture.clamp(0, 1) * _WHITE[dtype]).round().to(torch.int32).to(dtype)
 
 
-def label_change(source: Tensor, refined: Tensor, support: Tensor, *, threshold: int) -> Labelled:
+def label_change(
+    source: Tensor, refined: Tensor, support: Tensor, *, threshold: int, restored_below: int = 1
+) -> Labelled:
     """Quantise the picture and find its mask.
 
     Parameters
@@ -75,16 +78,19 @@ def label_change(source: Tensor, refined: Tensor, support: Tensor, *, threshold:
         Where a change is allowed: elsewhere the photograph is kept bit for bit.
     threshold : int
         Grey levels of 255 by which a pixel must differ to be called changed.
+    restored_below : int
+        A change outside the mask by fewer grey levels is taken back.
     """
     step = _WHITE[source.dtype] // 255
     image = torch.where(support[:, None], quantised(refined, source.dtype), source)
     change = _difference(image, source)
     visible = change >= threshold * step
     crumbs = visible & (box_sum(visible[:, None].to(torch.uint8), 5)[:, 0] < _CRUMB)
-    image = torch.where(crumbs[:, None], source, image)
-    change = torch.where(crumbs, 0, change)
     visible &= ~crumbs
     mask = _close(visible) & support
+    restored = crumbs | (~mask & (change < restored_below * step))
+    image = torch.where(restored[:, None], source, image)
+    change = torch.where(restored, 0, change)
     level = torch.where(visible, change, 0).sum(dim=(1, 2), dtype=torch.int64).double() / step
     touched = change > 0
     return Labelled(

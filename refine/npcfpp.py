@@ -3,12 +3,11 @@
 With D_j the detail sub-bands of level j (PyWavelets' filters), phi the signed distance to the defect's outline, s the
 photograph and u the result of npcF, in a band around the outline
 
-    D_j u  <-  D_j u + w(phi) (G_j A_j D_j s + E_j (D_j u - tau_j D_j s)),
+    D_j u  <-  D_j u + w(phi) G_j A_j D_j s,       u  <-  u + E(u - s, phi),
 
 where the boundary synergy blocks of `refine.synergy` give A (how much of the material's grain is missing by its
-energy), G (how far it runs on into the defect) and E (how much sharper the outline may be under these optics), and
-tau is the share of the grain that is there already. The transform is linear: only the change goes through the inverse.
-Outside the support the picture stays the photograph.
+energy), G (how far it runs on into the defect) and E (what makes the outline as sharp as these optics allow). The
+transform is linear: only the change goes through the inverse. Outside the support the picture stays the photograph.
 
 References
 ----------
@@ -28,7 +27,6 @@ from refine.synergy import (
     EnergyBlock,
     GrainBlock,
     at_next_level,
-    excess_variance,
     level_statistics,
     stacked,
 )
@@ -84,30 +82,26 @@ class BoundarySynergy(nn.Module):
         bright = both.approximation.mean(dim=1, keepdim=True)
         brightness = bright[batch:] / bright[:batch].clamp_min(0.02)
         details = [stacked(level) for level in reversed(both.details)]  # finest first
-        excess = excess_variance((coarse - source).mean(dim=1, keepdim=True), blur_px)
-        maps = torch.cat([distance[:, None], excess], dim=1)
-        changes = self._changes([(d[:batch], d[batch:]) for d in details], brightness, maps)
+        changes = self._changes([(d[:batch], d[batch:]) for d in details], brightness, distance[:, None])
         change = waverec2(
             Pyramid(torch.zeros_like(both.approximation[:batch]), tuple(reversed(changes)), both.shape),
             wavelet=config.wavelet,
             mode=config.mode,
         )
+        change = change + self.edge(coarse - source, distance[:, None], blur_px)
         return coarse + change * _rim(support)[:, None]
 
-    def _changes(self, details: list[tuple[Tensor, Tensor]], brightness: Tensor, maps: Tensor) -> list[Details]:
-        """Change of every level's sub-bands, finest first; ``maps`` are distance and excess variance, (B, 2, H, W)."""
+    def _changes(self, details: list[tuple[Tensor, Tensor]], brightness: Tensor, distance: Tensor) -> list[Details]:
+        """Change of every level's sub-bands, finest first; ``distance`` (B, 1, H, W)."""
         found = []
-        for number, (own, result) in enumerate(details, start=1):
+        for own, result in details:
             size = own.shape[-2:]
-            maps = at_next_level(maps, self.config.wavelet, size)
-            distance, excess = maps[:, :1], maps[:, 1:]
+            distance = at_next_level(distance, self.config.wavelet, size)
             here = functional.interpolate(brightness, size=size, mode="bilinear", align_corners=False)
             statistics = level_statistics(own, result, here, distance)
             band = torch.exp(-0.5 * (distance / self.config.band_px) ** 2)
             amount = self.energy(statistics) * self.grain(own, distance) * band
-            outline = result - statistics.transfer[:, None] * own
-            change = amount[:, None] * own + self.edge(outline, excess, distance, level=number)
-            found.append(Details(*change.unbind(dim=2)))
+            found.append(Details(*(amount[:, None] * own).unbind(dim=2)))
         return found
 
 

@@ -215,7 +215,9 @@ def refine_defects(
     clock.append(time.perf_counter())
     fine = _boundary_synergy(npcfpp, picture, coarse.image, drawn.distance, support, optics.blur_px)
     clock.append(time.perf_counter())
-    labelled = label_change(source, fine, support, threshold=label.visible_threshold)
+    labelled = label_change(
+        source, fine, support, threshold=label.visible_threshold, restored_below=label.restored_below
+    )
     image = _array(labelled.image.permute(0, 2, 3, 1))
     clock.append(time.perf_counter())
     made = {"render": drawn.image, "npcf": coarse.image}

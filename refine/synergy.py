@@ -16,19 +16,17 @@ Three blocks, each with one parameter that the recipe sets and a gradient could 
     how far into the defect that grain runs on: farther where the structure tensor says that the material has a
     direction, and in the sub-bands that see it;
 `EdgeBlock`
-    how much sharper, or softer, an outline must be to be as sharp as the optics allow: its width comes from the energy
-    of the gradient of u - s before and after another blur.
+    how an outline becomes as sharp as the optics allow: its height and width are the sum and the second moment of the
+    slope of u - s over phi.
 
 References
 ----------
 Bigun & Granlund, "Optimal orientation detection of linear symmetry", ICCV (1987), for the structure tensor.
 Heeger & Bergen, "Pyramid-based texture analysis/synthesis", SIGGRAPH (1995), for textures by their sub-bands.
-Zhuo & Sim, "Defocus map estimation from a single image", Pattern Recognition 44 (2011), for widths by another blur.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import pywt
@@ -36,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from refine.stencils import box_mean
+from refine.stencils import box_maximum, box_mean, central_gradient
 from refine.wavelets import Details
 
 __all__ = [
@@ -46,19 +44,21 @@ __all__ = [
     "LevelStatistics",
     "at_next_level",
     "level_statistics",
+    "outline_step",
     "stacked",
 ]
 
 _BOX = 5  # coefficients a side of the square over which energies are taken
 _TINY = 1e-8  # energy of a coefficient that is nothing, in squared picture values
 _LEAST_REACH = 0.35  # of the band: how far isotropic grain runs on
-_EDGE_WIDTH_PX = 2.5  # an outline's own details lie within about this distance
-_LARGEST_LOG_GAIN = 0.7
-_OUTLINE_BOX = 9  # pixels: as wide as an outline that has been blurred once more
-_REBLUR_PX2 = 0.55  # of (1, 2, 1) / 4 both ways, for the frequencies of outlines about a pixel wide; 1/2 for wide ones
-_STENCIL_PX2 = 1 / 12  # variance of the box, one pixel wide, over which a difference averages the gradient
-_WIDEST_PX2 = 16.0
-_OUTLINE_PX2 = 4.0  # a change far wider than this is shading
+_OUTLINE_BOX = 13  # pixels a side of the square in which an outline's width is measured
+_OUTLINE_REACH_PX = 5.5  # and how far from it
+_OUTLINE_PIXELS = 12.0  # pixels of grain, about, that are independent there
+_STENCIL_PX2 = 1 / 3  # variance of the box, two pixels wide, over which a central difference averages
+_SHARPEST_PX2, _WIDEST_PX2 = 0.08, 16.0  # of a box one pixel wide; and of shading
+_OUTLINE_PX2 = 6.0  # a change far wider than this is shading
+_SHORTEST = 4.0  # pixels of outline in the square
+_INSIDE_PX = 3.0  # a defect that reaches so far inside has a step for an outline
 
 
 @dataclass(frozen=True)
@@ -150,72 +150,59 @@ class GrainBlock(nn.Module):
 
 
 class EdgeBlock(nn.Module):
-    """Change of the details, (B, C, 3, h, w), that makes an outline as sharp as the optics allow, and no sharper.
+    """Change of the result, (B, C, H, W), that makes an outline as sharp as the optics allow, and no sharper.
 
-    An outline whose width exceeds the point spread by a variance v lacks the factor exp(-w^2 v / 2) at the frequency w:
-    each level gives it back at the middle of its band.
+    A step of height a and width sigma is a Phi(phi / sigma), Phi the normal distribution; the block puts a step of the
+    width of the point spread in its place. That changes nothing far from the outline and nothing of the grain.
 
     Parameters
     ----------
     strength : float
-        Share of v that is given back; 0 leaves the outline as it is.
+        Share of the excess in variance that is taken away; 0 leaves the outline as it is.
     """
 
     def __init__(self, strength: float) -> None:
         super().__init__()
         self.strength = nn.Parameter(torch.tensor(float(strength)))
 
-    def forward(self, edge: Tensor, excess: Tensor, distance: Tensor, *, level: int) -> Tensor:
-        """Change of a level's details.
-
-        Parameters
-        ----------
-        edge : (B, C, 3, h, w) tensor
-            The outline's own details.
-        excess, distance : (B, 1, h, w) tensors
-            From `excess_variance`, and the signed distance to the outline, pixels.
-        level : int
-            1 is the finest.
-        """
-        frequency = 0.75 * math.pi / 2 ** (level - 1)
-        lost = 0.5 * frequency**2 * self.strength.to(edge) * excess
-        gain = torch.exp(lost.clamp(-_LARGEST_LOG_GAIN, _LARGEST_LOG_GAIN))
-        near = torch.exp(-0.5 * (distance / _EDGE_WIDTH_PX) ** 2)
-        return edge * ((gain - 1) * near)[:, :, None]
+    def forward(self, change: Tensor, distance: Tensor, blur_px: Tensor) -> Tensor:
+        """Change from result - photograph (B, C, H, W), signed distance (B, 1, H, W) and point spread (B,), pixels."""
+        step, variance, trust = outline_step(change, distance)
+        optics = (blur_px * blur_px)[:, None, None, None]
+        excess = (variance - optics) * trust
+        wanted = variance - self.strength.to(change).clamp(0, 1) * excess
+        return step * (_normal_share(distance, wanted) - _normal_share(distance, variance))
 
 
-def excess_variance(change: Tensor, blur_px: Tensor) -> Tensor:
-    """Variance, squared pixels, by which the outlines in a change are wider than the point spread, (B, 1, H, W).
+def _normal_share(distance: Tensor, variance: Tensor) -> Tensor:
+    return 0.5 * torch.erf(distance * (2 * variance.clamp_min(_SHARPEST_PX2)).rsqrt())
 
-    The energy of the gradient across a step of width sigma falls by R = sqrt((sigma^2 + sigma_0^2) / sigma^2) when
-    it is blurred once more by sigma_0; a line gives a larger R, so it is never taken for softer than it is. What is
-    far wider than the optics is shading and no outline: it counts less and less.
 
-    Parameters
-    ----------
-    change : (B, 1, H, W) tensor
-        Result - photograph.
-    blur_px : (B,) tensor
-        Point spread.
+def outline_step(change: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Height (B, C, H, W), variance and trust (B, 1, H, W) of the step that a change makes at its outline.
+
+    The slope of the change along the signed distance phi is a bump over phi = 0, as wide as the outline is soft: its
+    sum is the height, its second moment about its mean the variance, in squared pixels, both taken over a square of
+    pixels. Grain has slopes of both signs, which cancel; trust falls the more of them there are, where the change is
+    far wider than any optics, which is shading and no outline, and in a defect too thin to have an inside.
     """
-    sharp, soft = _gradient_energy(change), _gradient_energy(_reblurred(change))
-    ratio = (sharp + _TINY) / (soft + _TINY)
-    variance = _REBLUR_PX2 / (ratio * ratio - 1).clamp_min(_REBLUR_PX2 / _WIDEST_PX2) - _STENCIL_PX2
-    excess = variance - (blur_px * blur_px)[:, None, None, None]
-    return excess * torch.exp(-((variance.clamp_min(0) / _OUTLINE_PX2) ** 2))
-
-
-def _reblurred(field: Tensor) -> Tensor:
-    """Blurred with (1, 2, 1) / 4 both ways."""
-    around = functional.pad(field, (1, 1, 1, 1), mode="replicate")
-    rows = 0.25 * (around[:, :, 2:] + around[:, :, :-2]) + 0.5 * around[:, :, 1:-1]
-    return 0.25 * (rows[..., 2:] + rows[..., :-2]) + 0.5 * rows[..., 1:-1]
-
-
-def _gradient_energy(field: Tensor) -> Tensor:
-    padded = functional.pad(field, (0, 1, 0, 1), mode="replicate")
-    down, right = padded[:, :, 1:, :-1] - field, padded[:, :, :-1, 1:] - field
-    return box_mean(down * down + right * right, _OUTLINE_BOX)
+    y, x = (g[:, None] for g in central_gradient(distance[:, 0]))
+    channels, height, width = change.shape[1:]
+    down, right = (g.reshape(change.shape) for g in central_gradient(change.reshape(-1, height, width)))
+    near = (distance.abs() < _OUTLINE_REACH_PX).to(change.dtype)
+    slopes = near * (down * y + right * x)
+    slope = slopes.mean(dim=1, keepdim=True)
+    first = slope * distance
+    line = 0.5 * (1.5 - distance.abs()).clamp(0, 1)  # sums to 1 across the outline: to its length over an area
+    maps = torch.cat([slopes, slope, first, first * distance, slope * slope, near, line], dim=1)
+    moments = box_mean(maps, _OUTLINE_BOX)
+    total, middle, second, energy, share, length = (moments[:, channels + k : channels + k + 1] for k in range(6))
+    coherent = total * total / (total * total + energy * share / _OUTLINE_PIXELS + _TINY**2)
+    total = torch.where(total.abs() > _TINY, total, _TINY)
+    variance = (second / total - (middle / total) ** 2 - _STENCIL_PX2).clamp(_SHARPEST_PX2, _WIDEST_PX2)
+    inside = (box_maximum(-distance, _OUTLINE_BOX) / _INSIDE_PX).clamp(0, 1)
+    trust = coherent * inside * torch.exp(-((variance / _OUTLINE_PX2) ** 2))
+    return moments[:, :channels] / length.clamp_min(_SHORTEST / _OUTLINE_BOX**2), variance, trust
 
 
 def at_next_level(field: Tensor, wavelet: str, size: tuple[int, int] | torch.Size) -> Tensor:

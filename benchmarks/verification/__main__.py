@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from benchmarks.verification import contact, craze, fracture, npcf, pitting, plate
+from benchmarks.verification import contact, craze, fracture, npcf, photograph, pitting, plate
 from benchmarks.verification.case import Case
 
 TOPICS = {
@@ -23,6 +23,7 @@ TOPICS = {
     "pitting": ("Pitting", pitting),
     "contact": ("Dents: contact", contact),
     "plate": ("Warp: plates", plate),
+    "photograph": ("Refinement: the photograph", photograph),
     "npcf": ("Refinement: npcF", npcf),
 }
 HEAD = """# Verification

@@ -125,6 +125,20 @@ def test_what_is_promised_is_also_counted(device, picture):
     assert_allclose(float(found.contrast), seen.mean() if seen.size else 0.0, rtol=1e-12)
 
 
+@given(pictures(), st.integers(1, 8))
+@settings(deadline=None, max_examples=60)
+def test_a_change_that_nobody_sees_is_taken_back_outside_the_mask(device, picture, below):
+    source, refined, support, threshold = picture
+    arrays = (torch.from_numpy(a)[None].to(device) for a in (source, refined, support))
+    found = label_change(*arrays, threshold=threshold, restored_below=min(below, threshold))
+    kept = label(source, refined, support, device, threshold=threshold)
+    mask, image = found.mask[0].cpu().numpy(), found.image[0].cpu().numpy()
+    assert_array_equal(mask, kept.mask.numpy())
+    apart = difference(image, source)
+    assert not np.any((apart > 0) & (apart < min(below, threshold)) & ~mask)
+    assert_array_equal(image[:, mask], kept.image.numpy()[:, mask])
+
+
 def test_one_change_has_one_label_in_8_and_in_16_bits(rng, device):
     source = rng.integers(0, 256, (3, 20, 21), dtype=np.uint8)
     refined = np.clip(source / 255 + 0.1 * rng.standard_normal((1, 20, 21)), 0, 1)

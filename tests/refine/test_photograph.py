@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import ndtr
 
+from benchmarks.verification.photograph import Lamp, bulging_bodies, edges, lit, photographed, rough_heights
 from refine.photograph import Optics, estimate_optics
 
 SIZE = 128
@@ -136,6 +139,48 @@ def test_light_from_above_is_read_off_the_texture_of_a_rough_surface(azimuth_deg
     assert abs(away) < 25
 
 
+@pytest.mark.parametrize("azimuth_deg", [-150, -70, 20, 100])
+@pytest.mark.parametrize("steepness", [0.1, 0.5])
+def test_bulging_bodies_tell_light_from_below_too(azimuth_deg, steepness, rng, device, dtype):
+    bodies = bulging_bodies(rng, slope=steepness)
+    picture = photographed(lit(bodies, Lamp(azimuth_deg)), rng)
+    y, x = estimate(picture, device, dtype).light[0].cpu().double().numpy()
+    away = (np.rad2deg(np.arctan2(-y, x)) - azimuth_deg + 180) % 360 - 180
+    assert abs(away) < 12
+
+
+def test_slope_of_brightness_tells_which_end_of_the_axis_is_lit(rng, device, dtype):
+    shallow = lit(rough_heights(rng, slope=0.1), Lamp(-120))
+    y, x = (np.mgrid[: 2 * SIZE, : 2 * SIZE] + 0.5) / (2 * SIZE) - 0.5
+    nearer = np.exp(1.5 * (x * np.cos(np.deg2rad(-120)) - y * np.sin(np.deg2rad(-120))))
+    light = estimate(photographed(shallow * nearer, rng), device, dtype).light[0].cpu().double().numpy()
+    assert np.rad2deg(np.arctan2(-light[0], light[1])) == pytest.approx(-120, abs=6)
+
+
+def test_bricks_say_nothing_of_the_light(rng, device, dtype):
+    y, x = np.mgrid[: 2 * SIZE, : 2 * SIZE]
+    course = y // 24
+    joint = (y % 24 < 3) | ((x + 28 * (course % 2)) % 56 < 3)
+    wall = ndimage.gaussian_filter(np.where(joint, 0.35, 0.12), 0.8) * (1 + 0.03 * rng.standard_normal(y.shape))
+    optics = estimate(wall[None] ** (1 / 2.2), device, dtype)
+    assert optics.light[0].cpu().double().numpy() @ [-1, 0] > 0.999
+    assert float(optics.gloss[0]) == 0  # bright joints are no highlights
+    assert float(optics.directional[0]) < 0.45
+
+
+def test_dark_spots_of_the_material_are_no_shadows(rng, device, dtype):
+    spots = ndimage.gaussian_filter(rng.standard_normal((2 * SIZE, 2 * SIZE)), 1.5, mode="wrap")
+    picture = np.where(spots > 1.8 * spots.std(), 0.1, 0.5) + 0.005 * rng.standard_normal(spots.shape)
+    assert float(estimate(picture[None], device, dtype).directional[0]) < 0.5
+
+
+@pytest.mark.parametrize("directional", [0.9, 0.7, 0.5])
+def test_shadows_of_a_steep_relief_tell_the_directional_share(directional, rng, device, dtype):
+    relief = rough_heights(rng, slope=0.6)
+    picture = photographed(lit(relief, Lamp(60, ambient=1 - directional)), rng)
+    assert float(estimate(picture, device, dtype).directional[0]) == pytest.approx(directional, abs=0.15)
+
+
 @pytest.mark.parametrize("angle", [0.3, 1.2])
 def test_a_texture_with_a_grain_of_its_own_says_nothing_of_the_light(angle, rng, device, dtype):
     y, x = np.mgrid[:SIZE, :SIZE]
@@ -165,6 +210,42 @@ def test_highlights_are_gloss_and_a_matt_surface_has_none(rng, device, dtype):
     assert glosses[2] > glosses[1]
 
 
+@pytest.mark.parametrize("steepness", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("ambient", [0.1, 0.6])
+def test_a_matt_relief_has_no_gloss_however_deep_its_shadows(steepness, ambient, rng, device, dtype):
+    picture = photographed(lit(rough_heights(rng, slope=steepness), Lamp(60, ambient=ambient)), rng)
+    assert float(estimate(picture, device, dtype).gloss[0]) < 0.05
+
+
+def test_highlights_of_coloured_material_have_the_colour_of_the_lamp(rng, device, dtype):
+    red = np.array([0.25, 0.08, 0.05])[:, None, None]
+    spots = ndimage.gaussian_filter(rng.standard_normal((2 * SIZE, 2 * SIZE)), 1.5, mode="wrap")
+    spots = np.clip(spots / spots.std() - 2.2, 0, 1)
+    grain = 1 + 0.02 * rng.standard_normal(spots.shape)
+    shiny, pale = (red * grain + 0.5 * spots) ** (1 / 2.2), (red * grain * (1 + 3 * spots)) ** (1 / 2.2)
+    assert float(estimate(shiny, device, dtype).gloss[0]) > 0.5
+    assert float(estimate(pale, device, dtype).gloss[0]) < 0.05
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.0, 1.4])
+@pytest.mark.parametrize("noise", [0.005, 0.02])
+def test_noise_does_not_make_a_blurred_picture_sharp(sigma, noise, rng, device, dtype):
+    picture = edges(sigma, 0.5) + noise * rng.standard_normal((1, 2 * SIZE, 2 * SIZE))
+    assert_allclose(float(estimate(picture, device, dtype).blur_px[0]), sigma, rtol=0.2)
+
+
+@pytest.mark.parametrize("sigma", [0.005, 0.02])
+def test_noise_of_each_channel_is_found_on_a_relief(sigma, rng, device, dtype):
+    picture = photographed(lit(bulging_bodies(rng, slope=0.3), Lamp(60)), rng, noise=sigma, channels=3)
+    assert_allclose(float(estimate(picture, device, dtype).noise[0]), sigma, rtol=0.15)
+
+
+@pytest.mark.parametrize("steepness", [0.1, 0.3])
+def test_texture_without_noise_has_none(steepness, rng, device, dtype):
+    picture = photographed(lit(rough_heights(rng, slope=steepness), Lamp(60)), rng, noise=0.0)
+    assert float(estimate(picture, device, dtype).noise[0]) < 1e-4
+
+
 @pytest.mark.parametrize("sigma", [0.002, 0.005, 0.01, 0.03])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_noise_is_found_on_smooth_and_on_textured_pictures(sigma, channels, rng, device, dtype):
@@ -192,12 +273,48 @@ def test_an_even_picture_has_neither_gloss_nor_noise(value, device, dtype):
     assert float(optics.noise[0]) < 1e-6
 
 
-def test_each_photograph_of_a_batch_is_measured_by_itself(rng, device, dtype):
+def test_a_photograph_has_the_same_optics_in_any_batch_and_with_any_threads(rng, dtype):
+    device = torch.device("cpu")
     pictures = [rough_surface(a, rng=rng, gloss=0.2) for a in (30, 100)] + [rng.random((1, 2 * SIZE, 2 * SIZE))]
-    part = rng.random((3, 2 * SIZE, 2 * SIZE)) < 0.7
-    batch = torch.from_numpy(np.stack(pictures)).to(device=device, dtype=dtype)
-    together = estimate_optics(batch, torch.from_numpy(part).to(device))
-    for k, picture in enumerate(pictures):
-        alone = estimate(picture, device, dtype, part=part[k])
-        for name, values in vars(alone).items():
-            assert_allclose(getattr(together, name)[k].cpu(), values[0].cpu(), rtol=1e-4, atol=1e-5, err_msg=name)
+    part = ndimage.gaussian_filter(rng.standard_normal((3, 2 * SIZE, 2 * SIZE)), (0, 9, 9)) < 0.02
+    batch, parts = torch.from_numpy(np.stack(pictures)).to(dtype), torch.from_numpy(part)
+    used = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            together = estimate_optics(batch, parts)
+            if threads == 1:
+                first = together
+            for k, picture in enumerate(pictures):
+                alone = estimate(picture, device, dtype, part=part[k])
+                for name, values in vars(alone).items():
+                    assert_array_equal(getattr(together, name)[k], values[0], err_msg=name)
+                    assert_array_equal(getattr(first, name)[k], values[0], err_msg=name)
+    finally:
+        torch.set_num_threads(used)
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.sampled_from([1, 3]),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=40)
+def test_optics_are_bounded_whatever_the_picture(height, width, channels, level, contrast, seed):
+    rng = np.random.default_rng(seed)
+    picture = np.clip(level + contrast * rng.standard_normal((channels, height, width)), 0, 1)
+    part = rng.random((height, width)) < 0.7
+    part[rng.integers(height), rng.integers(width)] = True
+    optics = estimate(picture, torch.device("cpu"), torch.float32, part=part)
+    assert_allclose(np.linalg.norm(optics.light.numpy(), axis=1), 1, rtol=1e-5)
+    for values, low, high in (
+        (optics.directional, 0.35, 1),
+        (optics.gloss, 0, 1),
+        (optics.blur_px, 0.45, 1.6),
+        (optics.noise, 0, 1.5),
+        (optics.brightest, 0, 1),
+    ):
+        assert bool(((values >= np.float32(low)) & (values <= np.float32(high))).all())
