@@ -6,14 +6,14 @@ BIN := $(VENV)/bin
 DEMO := demo
 # One process a core; above 8 the demo spends more time starting workers than working.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 8 ? n : 8)))
-# Where the magnetic-tile set lies, for `make realism`.
+# Where the magnetic-tile set lies, for `make realism` and `make fidelity`.
 DATA ?= ../shared/data/mtd
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-dev demo test check bench verification realism clean
+.PHONY: help install install-dev demo test check bench verification realism fidelity synergy clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,12 @@ verification: $(VENV)/.installed-dev ## Compare the solvers with known answers a
 
 realism: $(VENV)/.installed-dev ## Compare our masks with real ones (DATA=folder of mtd) and write docs/realism.md
 	$(BIN)/python -m benchmarks.realism --data $(DATA)
+
+fidelity: $(VENV)/.installed-dev ## Compare our pictures with real defects (DATA=folder of mtd) and write docs/fidelity.md
+	$(BIN)/python -m benchmarks.fidelity --data $(DATA)
+
+synergy: $(VENV)/.installed-dev ## Ablate the blocks of npcF++ and write docs/npcfpp.md
+	$(BIN)/python -m benchmarks.synergy
 
 clean: ## Remove .venv, the demo and every cache
 	rm -rf $(VENV) $(DEMO) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info

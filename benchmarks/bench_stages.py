@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from manifests.config import LabelConfig, NpcfConfig
+from manifests.config import LabelConfig, NpcfConfig, NpcfppConfig
 from physics.mechanism import Trajectory
-from physics.placement import CrackFields, Placement, Window, place_crack, place_fields, place_grain, roughness_tile
+from physics.placement import (
+    CrackFields,
+    Placement,
+    Window,
+    noise_tile,
+    place_crack,
+    place_fields,
+    place_grain,
+    place_noise,
+    roughness_tile,
+)
 from physics.registry import MECHANISMS
 from refine.passes import CrackArrays, DefectInputs, ReliefArrays, measure_optics, refine_defects
 
@@ -66,6 +76,7 @@ def inputs(*, crack: CrackArrays | None = None, relief: ReliefArrays | None = No
         source=source,
         foreground=foreground,
         grain=repeated(place_grain(roughness_tile(0), (5, 9), Window(0, 0, SIDE))),
+        noise=repeated(place_noise(noise_tile(0), (5, 9), Window(0, 0, SIDE))),
         optics=measure_optics(source, foreground),
         crack=crack,
         relief=relief,
@@ -98,7 +109,7 @@ def test_place_fields_256(benchmark: Callable[..., dict[str, NDArray[np.float32]
     assert placed["depth"].max() > 0.5
 
 
-def test_render_npcf_and_label_of_16_cracks_128(benchmark: Callable[..., object], cracked: Trajectory) -> None:
+def test_all_passes_on_16_cracks_128(benchmark: Callable[..., object], cracked: Trajectory) -> None:
     fields = placed_crack(cracked, SIDE)
     crack = CrackArrays(
         distance=repeated(fields.distance),
@@ -111,10 +122,10 @@ def test_render_npcf_and_label_of_16_cracks_128(benchmark: Callable[..., object]
     refine_16(benchmark, inputs(crack=crack))
 
 
-def test_render_npcf_and_label_of_16_pitted_surfaces_128(benchmark: Callable[..., object], pitted: Trajectory) -> None:
+def test_all_passes_on_16_pitted_surfaces_128(benchmark: Callable[..., object], pitted: Trajectory) -> None:
     relief = ReliefArrays(
         fields={name: repeated(values) for name, values in placed_fields(pitted, SIDE).items()},
-        gloss=look(0.3),
+        gloss=look(1.0),
         gloss_exponent=look(20.0),
         pit_floor=look(0.5),
         product=np.full((BATCH, 3), 0.3, dtype=np.float32),
@@ -123,6 +134,6 @@ def test_render_npcf_and_label_of_16_pitted_surfaces_128(benchmark: Callable[...
 
 
 def refine_16(benchmark: Callable[..., object], batch: DefectInputs) -> None:
-    result = benchmark(lambda: refine_defects(batch, npcf=NpcfConfig(), label=LabelConfig()))
+    result = benchmark(lambda: refine_defects(batch, npcf=NpcfConfig(), npcfpp=NpcfppConfig(), label=LabelConfig()))
     assert result.mask.any(axis=(1, 2)).all()
     assert (result.residual <= NpcfConfig().tolerance).all()

@@ -29,7 +29,8 @@ from manifests.config import parse_source
 from pipeline.generate import generate
 from pipeline.recipe import Recipe
 
-SAMPLE_STAGES = ("read", "physics", "render", "npcf", "label", "finish", "write")
+SAMPLE_STAGES = ("read", "physics", "render", "npcf", "npcf++", "label", "finish", "write")
+REFINEMENT = ("render", "npcf", "npcf++")
 
 
 def run_once(recipe: Recipe, workers: int) -> tuple[dict[str, float], float]:
@@ -82,6 +83,10 @@ def main() -> None:
         table.add_row(
             f"{stage} (per worker)", *[f"{options.count / max(run[stage], 1e-9):,.0f}" for run in found.values()]
         )
+    table.add_row(
+        "render + npcF + npcF++, ms a sample",
+        *[f"{1e3 * sum(r[s] for s in REFINEMENT) / options.count:.1f}" for r in found.values()],
+    )
     table.add_row(
         "all sample stages (per worker)",
         *[f"{options.count / sum(r[s] for s in SAMPLE_STAGES):.1f}" for r in found.values()],
