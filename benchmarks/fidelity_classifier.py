@@ -1,10 +1,10 @@
 """How well a small classifier tells real patches from made ones: area under its receiver operating characteristic.
 
 Two judges: logistic regression on given features (whitened, with a ridge), and a small convolutional network on the
-patches themselves. Folds are drawn by group, so that no tile and no photograph is on both sides; the tiles that judge are
-scored in turn, and the tiles that choose parameters always help to train the judge, never to be scored. Only pairs of
-one fold and of one kind of defect are compared, since scores of two differently trained judges are not; every tile and
-every source has one vote. 0.5 is chance.
+patches themselves. Folds are drawn by group, so that no tile and no photograph is on both sides; the tiles that judge
+are scored in turn, and the tiles that choose parameters always help to train the judge, never to be scored. Only pairs
+of one fold and of one kind of defect are compared, since scores of two differently trained judges are not; every tile
+and every source has one vote. 0.5 is chance.
 
 References
 ----------
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Judged", "Pairs", "Side", "cross_validate", "fit_cnn", "fit_logistic", "importance"]
+__all__ = ["Pairs", "Side", "cross_validate", "fit_cnn", "fit_logistic", "importance"]
 
 Floats = NDArray[np.float64]
 Scorer = Callable[[NDArray[np.generic]], Floats]
@@ -31,10 +32,10 @@ Fit = Callable[[NDArray[np.generic], Floats, Floats, int], Scorer]
 
 _COMPONENTS = 24
 _RIDGE = 1.0
-_PATCH_PX = 48
+_PATCH_PX = 32
 _EPOCHS = 30
 _BATCH = 64
-_RATE = 3e-3
+_RATE = 5e-3
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,6 @@ class Pairs:
         return float(w @ self.won @ v) / total if total > 0 else 0.5
 
 
-@dataclass(frozen=True)
-class Judged:
-    """AUROC, resampled AUROC, and of which judge."""
-
-    judge: str
-    pairs: Pairs
-
-
 def fit_logistic(x: NDArray[np.generic], y: Floats, weight: Floats, seed: int) -> Scorer:
     """Logistic regression with a ridge on whitened principal components; ``seed`` is not needed."""
     del seed
@@ -108,15 +101,14 @@ def fit_logistic(x: NDArray[np.generic], y: Floats, weight: Floats, seed: int) -
 class _Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 16, 5, stride=2, padding=2),
-            nn.ReLU(),
-            nn.Conv2d(16, 24, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(24, 32, 3, stride=2, padding=1),
-            nn.ReLU(),
-        )
-        self.head = nn.Linear(64, 1)
+        layers: list[nn.Module] = []
+        widths = (2, 16, 24, 32)
+        for k, (before, after) in enumerate(pairwise(widths)):
+            size = 5 if k == 0 else 3
+            convolution = nn.Conv2d(before, after, size, stride=2, padding=size // 2, bias=False)
+            layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(2 * widths[-1], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layers(x)
@@ -153,12 +145,14 @@ def fit_cnn(x: NDArray[np.generic], y: Floats, weight: Floats, seed: int) -> Sco
 
 
 def _prepared(patches: NDArray[np.generic]) -> Tensor:
-    """The middle (N, 1, 48, 48) of patches, each divided by its median: exposure is no matter of the defect."""
+    """The middle (N, 2, 32, 32) of patches and its finest details, by the patch's median: exposure is no defect."""
     plain = torch.from_numpy(np.asarray(patches, dtype=np.float32))
     start = (plain.shape[-1] - _PATCH_PX) // 2
     middle = plain[:, start : start + _PATCH_PX, start : start + _PATCH_PX]
     level = plain.flatten(1).median(dim=1).values.clamp_min(4.0)[:, None, None]
-    return ((middle / level - 1) * 3).clamp(-4, 4)[:, None]
+    value = ((middle / level - 1) * 3).clamp(-4, 4)[:, None]
+    fine = value - functional.avg_pool2d(functional.pad(value, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return torch.cat([value, 4 * fine], dim=1)
 
 
 def cross_validate(real: Side, made: Side, fit: Fit, *, folds: int, seeds: Sequence[int]) -> Pairs:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-__all__ = ["Distance", "Interval", "Kind", "Table", "group_weights", "interval", "resample_weights", "table"]
+__all__ = ["Interval", "Kind", "Table", "group_weights", "interval", "resample_weights", "table"]
 
 Floats = NDArray[np.float64]
 Kind = Literal["energy", "kid"]
@@ -81,7 +81,7 @@ class Table:
         Within.
     real_apart, made_apart : the same, bool
         Pairs of different groups.
-    real_self, made_self : (N,), (M,) array
+    real_self : (N,) array
         Values at equal arguments.
     kind : {"energy", "kid"}
     """
@@ -92,7 +92,6 @@ class Table:
     real_apart: Floats
     made_apart: Floats
     real_self: Floats
-    made_self: Floats
     kind: Kind
 
     def excess(self, w: Floats, v: Floats) -> float:
@@ -103,6 +102,12 @@ class Table:
     def within_real(self, w: Floats) -> float:
         """Mean over pairs of different tiles."""
         return _within(self.real, self.real_apart, w)
+
+    def yardstick(self, w: Floats, tiles: int) -> float:
+        """Mean plain statistic between two samples of ``tiles`` real tiles each, all of one distribution."""
+        within = self.within_real(w)
+        spread = within if self.kind == "energy" else float(w @ self.real_self) / float(w.sum()) - within
+        return 2 * spread / tiles
 
 
 def table(real: Floats, made: Floats, real_groups: Sequence[str], made_groups: Sequence[str], kind: Kind) -> Table:
@@ -125,7 +130,6 @@ def table(real: Floats, made: Floats, real_groups: Sequence[str], made_groups: S
         real_apart=(rg[:, None] != rg[None]).astype(np.float64),
         made_apart=(mg[:, None] != mg[None]).astype(np.float64),
         real_self=np.diag(within_real),
-        made_self=np.diag(within_made),
         kind=kind,
     )
 
@@ -142,20 +146,3 @@ def _within(values: Floats, apart: Floats, w: Floats) -> float:
     pairs = apart * np.outer(w, w)
     total = float(pairs.sum())
     return float((pairs * values).sum() / total) if total > 0 else 0.0
-
-
-@dataclass(frozen=True)
-class Distance:
-    """Distance of a method to real: unbiased, and as a multiple of real against real."""
-
-    excess: Interval
-    multiple: Interval
-    resampled: Floats  # excess of every resample, the same resamples for every method
-
-
-def yardstick(made_of_real: Table, tiles: int) -> float:
-    """Mean plain statistic between two samples of ``tiles`` tiles each, of the real distribution."""
-    w = np.full(len(made_of_real.real), 1.0 / len(made_of_real.real))
-    within = made_of_real.within_real(w)
-    spread = within if made_of_real.kind == "energy" else float(made_of_real.real_self.mean()) - within
-    return 2 * spread / tiles

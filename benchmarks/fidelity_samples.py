@@ -1,18 +1,19 @@
-"""Pictures with one defect each, real and made, and patches of them that differ in nothing but how the defect came about.
+"""Pictures with one defect each, real and made, and patches that differ in nothing but how the defect came about.
 
 What would tell real from made without looking at the defect is taken away or measured:
 
 - *size and compression*: real photographs go through the reader of the pipeline, cropped and resampled to the same
   side; the square is moved along a long photograph where its middle would miss the defect;
 - *enlargement and exposure*: normals are chosen whose size and brightness match those of the defects' photographs;
-- *kind, area, elongation*: each real defect is given the made ones that are nearest to it in these, as many of each kind;
-- *place*: a patch is centred on the defect;
-- *the part*: patches without a defect, of both sorts of photographs, are told apart as well: the floor that can be reached.
+- *kind, area, elongation*: each real defect is given the made ones that are nearest to it in these, as many of each
+  kind;
+- *place*: a patch is centred on the defect, as far as the border of the picture allows, which is matched as well;
+- *the part*: patches without a defect, of both sorts of photographs, are told apart as well: the floor that can be
+  reached.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,12 +28,10 @@ from scipy.optimize import linear_sum_assignment
 from benchmarks.peers.target import Target
 from benchmarks.real_masks import Halves, by_tile, halves, load_masks
 from manifests import Corpus, Sample, layout
-from manifests.config import SourceSpec
 from manifests.records import SourceRecord
 from manifests.tables import from_table, read_table
 from pipeline.descriptors import describe
 from pipeline.sources.decode import fit, fit_mask
-from pipeline.sources.readers import list_categories, read_source
 
 __all__ = [
     "FOLDERS",
@@ -62,6 +61,7 @@ _SPLIT_SEED = 0  # that of `benchmarks.realism`: the same half judges
 _LEAST_PX = 12  # a mask of which the crop left less is not used
 _BRIGHTNESS_WEIGHT = 1.0
 _SIDE_WEIGHT = 2.0
+_OFF_PX = 8.0  # a defect this far off the middle of its patch counts as much as a factor e of area
 _AWAY_PX = 24.0  # sound patches stay this far from the defect
 _VOTES = 12
 
@@ -292,11 +292,18 @@ def matched(real: Sequence[Shot], made: Sequence[Shot], *, each: int = 2) -> lis
     return sorted(chosen)
 
 
-def _size(shot: Shot) -> tuple[float, float, float]:
-    """Logarithms of area in the patch, elongation there, and twice that of the photograph's size."""
-    points = np.argwhere(shot.mask[patch_window(shot)]).astype(np.float64)
+def _size(shot: Shot) -> tuple[float, float, float, float]:
+    """Logarithms of area and elongation in the patch, twice that of the photograph's size; how far off the middle."""
+    window = patch_window(shot)
+    off = [abs(m - w.start - PATCH_PX / 2) for m, w in zip(shot.middle, window, strict=True)]
+    points = np.argwhere(shot.mask[window]).astype(np.float64)
     spread = np.linalg.eigvalsh(np.cov(points.T) + np.eye(2) / 12.0) if len(points) > 2 else np.ones(2)
-    return float(np.log(len(points))), float(0.5 * np.log(spread[1] / spread[0])), float(2 * np.log(shot.side_px))
+    return (
+        float(np.log(len(points))),
+        float(0.5 * np.log(spread[1] / spread[0])),
+        float(2 * np.log(shot.side_px)),
+        max(off) / _OFF_PX,
+    )
 
 
 def target_of(shots: Sequence[Shot]) -> Target:

@@ -19,6 +19,7 @@ pixels around that deviate most, the defect is where the picture, at four times 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,7 @@ PROFILE_PX = (-2.0, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 _SPECTRUM_BINS = 8
 _LEVELS = 3
 _ZONES = ("inside", "across", "outside")
+_STENCIL_PX2 = 1 / 3  # variance of the box, two pixels wide, over which a central difference averages
 _NOISE_FLOOR = 1.0  # grey levels: rounding alone spreads by 0.3
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -246,7 +248,8 @@ def edge_sigma(picture: Floats, where: Mask, *, share: float = 0.5) -> float:
         return 1.0
     chosen = where & (before >= np.quantile(values, 1 - share))
     ratio = float(np.median(before[chosen] / np.maximum(after[chosen], 1e-3)))
-    return float(np.clip(1 / np.sqrt(max(ratio**2 - 1, 1e-2)), 0.3, 5.0))
+    seen_px2 = 1 / max(ratio**2 - 1, 1e-2)
+    return float(np.sqrt(np.clip(seen_px2 - _STENCIL_PX2, 0.1, 25.0)))
 
 
 def _steepness(picture: Floats) -> Floats:
@@ -304,7 +307,7 @@ def _texture(found: Outline, levels: Sequence[Floats]) -> list[float]:
 
 
 def _grain_agreement(found: Outline) -> float:
-    """cos 2 (angle between the grain just outside and that of the surroundings), by how clear both directions are."""
+    """Twice the angle between the grain just outside and around: its cosine, times how clear both directions are."""
     outside = (found.coarse > 1.5) & (found.coarse <= 5)
     gy, gx = np.gradient(found.window)
     vectors = []
@@ -321,11 +324,9 @@ def _spectrum(shot: Shot) -> list[float]:
     top, left = (s.start for s in patch_window(shot))
     own = _radial(grey[top : top + PATCH_PX, left : left + PATCH_PX])
     blocked = ndimage.binary_dilation(shot.mask, iterations=3)
-    others = []
-    for y in range(0, grey.shape[0] - PATCH_PX + 1, PATCH_PX // 2):
-        for x in range(0, grey.shape[1] - PATCH_PX + 1, PATCH_PX // 2):
-            if not blocked[y : y + PATCH_PX, x : x + PATCH_PX].any():
-                others.append(_radial(grey[y : y + PATCH_PX, x : x + PATCH_PX]))
+    corners = itertools.product(*(range(0, n - PATCH_PX + 1, PATCH_PX) for n in grey.shape))
+    windows = [(slice(y, y + PATCH_PX), slice(x, x + PATCH_PX)) for y, x in corners]
+    others = [_radial(grey[window]) for window in windows if not blocked[window].any()]
     sound = np.mean(others, axis=0) if others else own
     return [float(v) for v in np.log((own + 1e-8) / (sound + 1e-8))]
 
@@ -344,7 +345,7 @@ def _radial(patch: Floats) -> Floats:
 
 def _shape(found: Outline) -> list[float]:
     inside = found.distance < 0
-    labels, count = ndimage.label(inside)
+    _, count = ndimage.label(inside)
     points = np.argwhere(inside) / _UP
     spread = np.linalg.eigvalsh(np.cov(points.T) + np.eye(2) / 12.0) if len(points) > 2 else np.ones(2)
     outline = float((inside ^ ndimage.binary_erosion(inside)).sum()) / _UP

@@ -220,6 +220,9 @@ class LabelConfig(Section):
     visible_threshold: int = Field(
         8, ge=1, le=128, description="grey levels (of 255) by which a pixel must differ to be called changed"
     )
+    restored_below: int = Field(
+        3, ge=1, le=128, description="a change outside the mask by fewer grey levels is taken back to the photograph"
+    )
     min_area: float = Field(2e-4, gt=0, lt=1, description="smallest mask / picture")
     max_area: float = Field(0.25, gt=0, le=1, description="largest mask / picture")
     attempts: int = Field(16, ge=1, le=256, description="draws before a sample is recorded as failed")
@@ -228,6 +231,9 @@ class LabelConfig(Section):
     def _bounds_ordered(self) -> Self:
         if self.min_area >= self.max_area:
             raise ValueError(f"min_area must be below max_area, got {self.min_area} and {self.max_area}")
+        if self.restored_below > self.visible_threshold:
+            got = f"{self.restored_below} and {self.visible_threshold}"
+            raise ValueError(f"restored_below must not be above visible_threshold, got {got}")
         return self
 
 

@@ -35,12 +35,17 @@ __all__ = [
     "CorpusInfo",
     "DistributionInfo",
     "Field",
+    "InvariantCounts",
     "LicenceInfo",
     "MechanismInfo",
+    "Picture",
     "Sample",
     "Spread",
     "read_array",
 ]
+
+
+Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 class _Info(BaseModel):
@@ -91,13 +96,33 @@ class DistributionInfo(_Info):
     samples: int
 
 
+class InvariantCounts(_Info):
+    """What the corpus promises of its pictures, counted over all of them; verification counts again, from the pixels.
+
+    All but ``samples``, ``mask_px``, ``faint_px`` and ``faint_share`` are 0 in a sound corpus.
+    """
+
+    samples: int  # looked at: all, failed ones included
+    mask_px: int
+    changed_outside_support_px: int  # outside npcF's support the picture is its photograph, bit for bit
+    unlabelled_px: int  # visibly changed outside the mask
+    unseen_px: int  # in the mask, with no visible change within one pixel
+    off_part_px: int  # in the mask, off the part
+    faint_px: int  # outside the mask, changed by less than label.visible_threshold: the rim of a blur or of a shadow
+    faint_share: float  # faint_px / mask_px
+    empty_masks: int  # accepted samples with no pixel in the mask
+    out_of_bounds: int  # accepted samples with an area outside the bounds of `label`, of a defect or of the whole
+    instances_touching: int  # samples in which one defect's mask comes within one pixel of another's
+
+
 class CorpusCounts(_Info):
     """What the corpus holds, counted from its records."""
 
     total: int
     by_status: dict[str, int]
     by_category: dict[str, dict[str, int]]  # "<dataset>/<category>" -> status -> samples
-    by_mechanism: dict[str, int]
+    by_mechanism: dict[str, int]  # of the first defect that was planned
+    defects: dict[str, int]  # mechanism -> defects that are in the pictures
     sources: dict[str, int]  # status -> photographs
     trajectories: dict[str, int]  # mechanism -> simulations
 
@@ -108,6 +133,7 @@ class CorpusInfo(_Info):
     Shortened::
 
         {"schema_version": 1, "name": "demo", "counts": {"total": 320, "by_status": {"ok": 320}, …},
+         "invariants": {"samples": 320, "unlabelled_px": 0, "faint_share": 0.04, …},
          "statistics": {"area_fraction": {"median": 0.006, …}, …}, "licences": [{"dataset": "builtin", …}], …}
     """
 
@@ -117,6 +143,7 @@ class CorpusInfo(_Info):
     config_sha256: str
     code_version: str
     counts: CorpusCounts
+    invariants: InvariantCounts
     mechanisms: dict[str, MechanismInfo]
     statistics: dict[str, Spread]
     distributions: list[DistributionInfo]
@@ -145,13 +172,17 @@ class Sample:
     ----------
     record : SampleRecord
         Its row of the manifest.
-    image : (H, W, 3 or 1) uint8
-        The picture with the defect.
+    image : (H, W, 3 or 1) uint8, or uint16 where the recipe's bit_depth is 16
+        The picture with its defects.
     mask : (H, W) uint8
         0 normal, 255 visibly changed.
+    instances : (H, W) uint8
+        0 normal, k visibly changed by the k-th of ``record.defects``.
     fields : mapping of str to Field
-        Physical fields by name: those of the sample's mechanism.
-    source : (H, W, 3 or 1) uint8
+        Physical fields by name: those of the mechanisms of the sample's defects.
+    stages : mapping of str to (H, W, 3 or 1) array, as the image
+        Stages of the refinement that the recipe keeps, in the order of the passes: paste, render, npcf.
+    source : (H, W, 3 or 1) array, as the image
         The normal photograph it was made from.
     foreground : (H, W) bool
         Where the part is.
@@ -160,14 +191,16 @@ class Sample:
     root: Path
     record: SampleRecord
     field_names: tuple[str, ...]
+    stage_names: tuple[str, ...] = ()
+    keeps_instances: bool = False
 
     def _row(self, name: str, row: int) -> NDArray[Any]:
         key = f"{self.record.dataset}/{self.record.category}"
         return np.asarray(read_array(self.root, layout.DATA, key, name, row, row + 1)[0])
 
     @cached_property
-    def image(self) -> NDArray[np.uint8]:
-        """The picture with the defect, (H, W, C) uint8."""
+    def image(self) -> Picture:
+        """The picture with its defects, (H, W, C) uint8 or uint16."""
         return self._row("image", self.record.row)
 
     @cached_property
@@ -176,8 +209,20 @@ class Sample:
         return self._row("mask", self.record.row)
 
     @cached_property
-    def source(self) -> NDArray[np.uint8]:
-        """The normal photograph, (H, W, C) uint8."""
+    def instances(self) -> NDArray[np.uint8]:
+        """0 normal, k visibly changed by the k-th of ``record.defects``, (H, W) uint8."""
+        if self.keeps_instances:
+            return self._row(layout.INSTANCE, self.record.row)
+        return np.asarray(self.mask > 0, dtype=np.uint8)
+
+    @cached_property
+    def stages(self) -> Mapping[str, Picture]:
+        """Stages of the refinement that the recipe keeps, (H, W, C) as the image, in the order of the passes."""
+        return {name: self._row(layout.stage_array(name), self.record.row) for name in self.stage_names}
+
+    @cached_property
+    def source(self) -> Picture:
+        """The normal photograph, (H, W, C) as the image."""
         return self._row("source", self.record.source)
 
     @cached_property
@@ -187,7 +232,7 @@ class Sample:
 
     @cached_property
     def fields(self) -> Mapping[str, Field]:
-        """Physical fields by name: those of the sample's mechanism."""
+        """Physical fields by name: those of the mechanisms of the sample's defects."""
         key = f"{self.record.dataset}/{self.record.category}"
         found = {}
         for name in self.field_names:
@@ -248,7 +293,11 @@ class Corpus(Sequence[Sample]):
         return self._sample(from_table(self.table.slice(position, 1), SampleRecord)[0])
 
     def _sample(self, record: SampleRecord) -> Sample:
-        return Sample(self.path, record, tuple(self.info.mechanisms[record.mechanism].fields))
+        present = [defect.mechanism for defect in record.defects if defect.instance] or [record.mechanism]
+        fields = {field: None for name in present for field in self.info.mechanisms[name].fields}
+        kept, (_, most) = self.info.config["store"]["stages"], self.info.config["placement"]["defects"]
+        stages = tuple(stage for stage in layout.STAGES if stage in kept)
+        return Sample(self.path, record, tuple(fields), stages, keeps_instances=most > 1)
 
     def __iter__(self) -> Iterator[Sample]:
         for _, samples in self.iter_shards():

@@ -6,7 +6,8 @@
     ├── config.json            the recipe, canonical JSON, and the code version: OUT's identity
     ├── inventory.parquet      every photograph found, usable or not
     ├── plan.parquet           one row a sample, before any computing
-    ├── data/                  Zarr v3: <dataset>/<category>/{image,mask,<fields>,<stages>,source,foreground}
+    ├── data/                  Zarr v3: <dataset>/<category>/{image,mask,<fields>,source,foreground}, and where
+    │                         the recipe asks for them instance and stage_{paste,render,npcf}
     ├── bank/                  Zarr v3: <mechanism>/{severity,area,<fields>,segments,opening}
     ├── commits/               one JSON a finished shard; without it a shard does not exist
     ├── manifest.parquet       one row a sample, built from the commit records alone
@@ -33,6 +34,7 @@ __all__ = [
     "PLAN",
     "SAMPLE_ARRAYS",
     "SOURCE_ARRAYS",
+    "STAGES",
     "TOP_LEVEL",
     "commit_name",
     "safe_join",
@@ -52,6 +54,7 @@ LOG = "log"
 TOP_LEVEL = frozenset({CONFIG, INVENTORY, PLAN, DATA, BANK, COMMITS, MANIFEST, CORPUS, LOG})
 
 SAMPLE_ARRAYS = ("image", "mask")  # and the fields of the mechanisms that take part
+STAGES = ("paste", "render", "npcf")  # that can be kept beside the image, in the order of the passes
 INSTANCE = "instance"  # beside them where a picture may hold several defects
 SOURCE_ARRAYS = ("source", "foreground")
 

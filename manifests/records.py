@@ -13,7 +13,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from manifests.config import ForegroundMode
 from manifests.hashing import canonical_json, sha256_bytes
@@ -54,7 +54,9 @@ class SourceStatus(StrEnum):
 
 
 class SampleStatus(StrEnum):
-    """What became of a sample after its last attempt. The text after the name says what to do."""
+    """What became of a sample, or of one defect of it, after the last attempt. The text after the name says what to
+    do.
+    """
 
     OK = "ok"
     OFF_FOREGROUND = "off_foreground"  # no place on the part was found: look at `maphc2f inspect`
@@ -62,7 +64,7 @@ class SampleStatus(StrEnum):
     AREA_BELOW = "area_below"  # smaller than label.min_area
     AREA_ABOVE = "area_above"  # larger than label.max_area
     NOT_CONVERGED = "not_converged"  # npcF's residual stayed above npcf.tolerance: raise npcf.max_cycles
-    CROWDED = "crowded"  # no free place beside the other defects: lower placement.defects or the areas
+    CROWDED = "crowded"  # a defect alone: no free place beside the others: lower placement.defects or the areas
 
 
 class _Record(BaseModel):
@@ -112,8 +114,8 @@ class PlannedDefect(_Record):
     width: float  # widest opening / side of the picture; 0 for a mechanism that opens nothing
 
 
-class PlanRow(PlannedDefect):
-    """One sample as planned, before any computing: its first defect, and others where the recipe asks for several."""
+class _SampleRow(_Record):
+    """Which sample it is."""
 
     id: str  # 16 hexadecimal digits: content hash of the row
     index: int  # position in the whole corpus
@@ -125,6 +127,11 @@ class PlanRow(PlannedDefect):
     source_sha256: str
     group: int  # sources and trajectories of one group appear in no other
     seed_path: str  # root of the sample's random stream; the attempt is appended
+
+
+class PlanRow(PlannedDefect, _SampleRow):
+    """One sample as planned, before any computing: its first defect, and others where the recipe asks for several."""
+
     others: tuple[PlannedDefect, ...] = ()
 
     def planned(self) -> tuple[PlannedDefect, ...]:
@@ -133,40 +140,8 @@ class PlanRow(PlannedDefect):
         return (first, *self.others)
 
 
-class DefectRecord(_Record):
-    """One defect of a sample as made."""
-
-    instance: int  # its value in the `instance` array, 1 for the first; 0 if it is not in the picture
-    status: SampleStatus
-    attempts: int  # draws used, >= 1
-    mechanism: str
-    trajectory: int
-    snapshot: int
-    severity: float  # growth at the snapshot / at the end of its trajectory, 0..1
-    dihedral: int
-    angle_deg: float
-    extent: float  # side of the simulated square / side of the picture
-    center_y: float  # centre of the simulated square / side of the picture
-    center_x: float
-    width: float  # widest opening / side of the picture
-    area_px: int  # pixels of its own mask
-    length_px: float
-    relief_px: float
-    contrast: float
-    residual: float
-    cycles: int
-    bbox_y0: int  # bounding box of its own mask, half open; all 0 if empty
-    bbox_x0: int
-    bbox_y1: int
-    bbox_x1: int
-
-
-class SampleRecord(PlanRow):
-    """One sample as made: the plan row with the placement finally used, and what came of it.
-
-    The flat columns tell of the first defect, but for those of the mask (``area_px`` to ``contrast``, the box and the
-    counts of pixels), which tell of the whole picture.
-    """
+class _Outcome(_Record):
+    """What came of a defect, or of a whole picture."""
 
     status: SampleStatus
     attempts: int  # draws used, >= 1
@@ -176,23 +151,46 @@ class SampleRecord(PlanRow):
     severity: float  # growth at the snapshot / at the end of its trajectory, 0..1
     length_px: float  # length of open crack in pixels; 0 for a mechanism that opens nothing
     relief_px: float  # deepest or highest point of the surface, pixels; 0 for a mechanism without relief
-    residual: float  # npcF: largest relative residual of the defects
-    cycles: int  # npcF: most multigrid cycles
+    residual: float  # npcF: relative residual reached
+    cycles: int  # npcF: multigrid cycles used
     area_px: int  # pixels of the mask
     area_fraction: float
-    contrast: float  # mean absolute change in the mask, grey levels of 255
+    contrast: float  # mean change of what visibly changed in the mask, grey levels of 255
     bbox_y0: int  # bounding box of the mask, half open; all 0 if empty
     bbox_x0: int
     bbox_y1: int
     bbox_x1: int
-    faint_px: int  # changed below the visible threshold outside the mask
-    unlabelled_px: int  # visibly changed outside the mask: 0, or the promise is broken
-    unseen_px: int  # of the mask with no visible change within one pixel: 0
-    outside_px: int  # changed outside the support, where the photograph is kept bit for bit: 0
-    off_part_px: int  # of the mask off the part: 0
+
+
+class DefectRecord(_Outcome, PlannedDefect):
+    """One defect of a sample as made: the plan with the placement finally used, and what came of it.
+
+    One whose status is not ok is not in the picture: its instance, its mask and its area are empty.
+    """
+
+    instance: int  # its value in the `instance` array: 1 for the first planned, ...; 0 if it is not in the picture
+    window_y: int  # first row and column, and side, of the window that was worked on: it changed nothing beyond
+    window_x: int
+    window_side: int
+
+
+class SampleRecord(_Outcome, PlannedDefect, _SampleRow):
+    """One sample as made.
+
+    The columns of `PlannedDefect`, ``attempts``, ``extent``, ``center_y``, ``center_x`` and ``severity`` are those of
+    the first defect that is in the picture, or of the first planned where none is. All others are the picture's:
+    ``length_px`` is the sum over its defects, ``relief_px``, ``residual`` and ``cycles`` the largest.
+    """
+
+    faint_px: int  # pixels outside the mask that changed, but less than label.visible_threshold
+    unlabelled_px: int  # pixels outside the mask that changed visibly; this and all below are 0 in a sound corpus
+    unseen_px: int  # pixels of the mask without a visible change within one pixel
+    outside_px: int  # pixels outside npcF's support that changed
+    off_part_px: int  # pixels of the mask off the part
+    touching_px: int  # pixels of one defect's mask within one pixel of another's
+    defects: tuple[DefectRecord, ...] = Field(min_length=1)  # all that were planned, in that order
     image_sha256: str  # of the image's bytes in C order
     mask_sha256: str
-    defects: tuple[DefectRecord, ...] = ()
 
 
 class BankRecord(_Record):

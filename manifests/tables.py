@@ -21,8 +21,11 @@ RecordT = TypeVar("RecordT", bound=BaseModel)
 
 def arrow_schema(model: type[BaseModel]) -> pa.Schema:
     """Arrow schema of a record: int64, float64, bool, string (closed vocabularies too), lists of float64 or records."""
-    fields = [pa.field(name, _arrow_type(info.annotation), nullable=False) for name, info in model.model_fields.items()]
-    return pa.schema(fields)
+    return pa.schema(_arrow_fields(model))
+
+
+def _arrow_fields(model: type[BaseModel]) -> list[pa.Field]:
+    return [pa.field(name, _arrow_type(info.annotation), nullable=False) for name, info in model.model_fields.items()]
 
 
 def _arrow_type(annotation: object) -> pa.DataType:
@@ -38,7 +41,7 @@ def _arrow_type(annotation: object) -> pa.DataType:
         if item is float:
             return pa.list_(pa.float64())
         if isinstance(item, type) and issubclass(item, BaseModel):
-            return pa.list_(pa.struct(list(arrow_schema(item))))
+            return pa.list_(pa.struct(_arrow_fields(item)))
     raise TypeError(f"no Arrow type for {annotation!r}: add one here")
 
 

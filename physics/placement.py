@@ -38,7 +38,7 @@ _WIGGLE_CELLS = 0.25  # standard deviation of the path's wiggle, in grid spacing
 _LARGEST_CELL_PX = 10.0  # beyond, the tile has no waves long enough for a cell
 _LONGEST_WAVE_PX = 24.0
 _FAINT = 0.01  # of a field's peak: below, it counts as nothing when a window is chosen
-_WINDOW_SIDES = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072)
+_WINDOW_SIDES = (48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 512, 640, 768, 1024, 1536, 2048, 3072)
 
 
 @dataclass(frozen=True)

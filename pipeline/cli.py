@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol, cast, get_args
 
 import typer
 from rich.console import Console
@@ -20,7 +21,7 @@ from rich.table import Table
 
 import manifests
 from manifests import layout
-from manifests.config import parse_source
+from manifests.config import RefineStage, parse_source
 from manifests.corpus import Corpus, CorpusInfo
 from manifests.errors import ConfigError, MaphError, OutputError
 from manifests.records import SampleStatus, SourceStatus
@@ -41,7 +42,8 @@ _REMEDIES: dict[str, str] = {
     SampleStatus.INVISIBLE: "nothing differs visibly; raise the mechanism's area, or lower label.visible_threshold",
     SampleStatus.AREA_BELOW: "smaller than label.min_area; lower it, or raise the mechanism's area or placement.extent",
     SampleStatus.AREA_ABOVE: "larger than label.max_area; raise it, or lower the mechanism's area or placement.extent",
-    SampleStatus.NOT_CONVERGED: "npcF stayed above npcf.tolerance; raise npcf.max_iterations",
+    SampleStatus.NOT_CONVERGED: "npcF stayed above npcf.tolerance; raise npcf.max_cycles",
+    SampleStatus.CROWDED: "no free place beside the other defects; lower placement.defects or the areas",
 }
 
 
@@ -96,6 +98,9 @@ BankOption = Annotated[
         help="Another corpus or bank: trajectories that it holds are copied, not computed.",
     ),
 ]
+KeepStagesOption = Annotated[
+    bool, typer.Option("--keep-stages", help="Store paste, render and npcF beside each picture, for `sheet --stages`.")
+]
 WorkersOption = Annotated[int, typer.Option("--workers", metavar="W", min=1, max=1024, help="Processes that compute.")]
 
 
@@ -106,6 +111,8 @@ def _recipe(
     size: int | None,
     seed: int | None,
     mechanism: Sequence[str] | None = None,
+    *,
+    keep_stages: bool = False,
 ) -> Recipe:
     from pipeline.recipe import load_recipe, only_mechanisms  # it knows the solvers, and those load Numba
 
@@ -115,7 +122,21 @@ def _recipe(
     if source:
         overrides["sources"] = [parse_source(text).model_dump(exclude_none=True) for text in source]
     recipe = load_recipe(config, overrides=overrides)
+    if keep_stages:
+        store = recipe.store.model_copy(update={"stages": get_args(RefineStage)})
+        recipe = recipe.model_copy(update={"store": store})
     return only_mechanisms(recipe, mechanism) if mechanism else recipe
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """What the job calls an interruption is one for the shell."""
+    from pipeline.generate import Interrupted
+
+    try:
+        yield
+    except Interrupted:
+        raise KeyboardInterrupt from None
 
 
 def _shared_bank(folder: Path | None) -> Path | None:
@@ -153,20 +174,18 @@ def generate(
     seed: SeedOption = None,
     mechanism: MechanismOption = None,
     bank: BankOption = None,
+    keep_stages: KeepStagesOption = False,
     workers: WorkersOption = 1,
 ) -> None:
     """Make a corpus, or go on with one that was interrupted."""
-    recipe = _recipe(config, source, count, size, seed, mechanism)
+    recipe = _recipe(config, source, count, size, seed, mechanism, keep_stages=keep_stages)
     shared = _shared_bank(bank)
     from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where and when they are needed
 
-    with ConsoleProgress(console) as progress:
-        try:
-            outcome = job.generate(
-                out, recipe, workers=workers, progress=progress, announce=progress.announce_stop, shared_bank=shared
-            )
-        except job.Interrupted:
-            raise KeyboardInterrupt from None
+    with ConsoleProgress(console) as progress, _interruptible():
+        outcome = job.generate(
+            out, recipe, workers=workers, progress=progress, announce=progress.announce_stop, shared_bank=shared
+        )
     _print_summary(outcome.info)
     console.print(f"[green]done[/green]: {out}; check it with [cyan]maphc2f verify {out}[/cyan]")
 
@@ -180,18 +199,16 @@ def plan(
     size: SizeOption = None,
     seed: SeedOption = None,
     mechanism: MechanismOption = None,
+    keep_stages: KeepStagesOption = False,
     workers: WorkersOption = 1,
 ) -> None:
     """Write the plan, show it, and estimate time and disk from a few samples made for the purpose."""
-    recipe = _recipe(config, source, count, size, seed, mechanism)
+    recipe = _recipe(config, source, count, size, seed, mechanism, keep_stages=keep_stages)
     from pipeline import estimate
     from pipeline import generate as job
 
-    with ConsoleProgress(console) as progress:
-        try:
-            prepared = job.prepare(out, recipe, workers=workers, progress=progress)
-        except job.Interrupted:
-            raise KeyboardInterrupt from None
+    with ConsoleProgress(console) as progress, _interruptible():
+        prepared = job.prepare(out, recipe, workers=workers, progress=progress)
     table = Table(
         title=f"plan of {recipe.name}: {len(prepared.plan):,} samples at {recipe.size} px", title_justify="left"
     )
@@ -270,27 +287,45 @@ def inspect(
             console.print(f"  [yellow]not usable[/yellow] {path}: {why}")
 
 
-@app.command(epilog="Example: [cyan]maphc2f sheet out cracks.png --mechanism fracture --count 50[/cyan]")
+@app.command(
+    epilog="Examples: [cyan]maphc2f sheet out cracks.png --mechanism fracture --count 50[/cyan]   "
+    "[cyan]maphc2f sheet out card.png --stages --sample 3f9c2a71d05be846[/cyan]"
+)
 def sheet(
     out: Out,
     picture: Annotated[Path, typer.Argument(metavar="PICTURE.png", help="The picture to write.", show_default=False)],
     mechanism: Annotated[str | None, typer.Option("--mechanism", metavar="M", help="Only this mechanism.")] = None,
     category: Annotated[str | None, typer.Option("--category", metavar="C", help="Only this category.")] = None,
-    count: Annotated[int, typer.Option("--count", metavar="N", min=1, max=1000, help="How many samples.")] = 24,
+    sample: Annotated[str | None, typer.Option("--sample", metavar="ID", help="Only the sample of this id.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", metavar="N", min=1, max=1000, help="How many; default: 24, or 6 cards.")
+    ] = None,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Draw inspection cards: every stage that was kept, whole and at 4x.")
+    ] = False,
 ) -> None:
-    """Draw samples side by side: source, image, mask and fields."""
+    """Draw samples side by side: source, image, mask and fields; or, with --stages, how each came to be."""
     _must_be_corpus(out)
     _must_be_picture(picture)
     from pipeline.contact_sheet import choose_evenly, draw_sheet
+    from pipeline.inspection_card import draw_cards
 
     corpus = Corpus(out)
-    for column, wanted in (("mechanism", mechanism), ("category", category)):
+    for option, column, wanted in (
+        ("mechanism", "mechanism", mechanism),
+        ("category", "category", category),
+        ("sample", "id", sample),
+    ):
         if wanted is not None:
             known = sorted(set(corpus.table.column(column).to_pylist()))
             if wanted not in known:
-                raise OutputError(f"--{column} {wanted!r}: not in {out}; there is {', '.join(known) or 'nothing'}")
+                there = f"{', '.join(known[:12])}{', ...' if len(known) > 12 else ''}" or "nothing"
+                raise OutputError(f"--{option} {wanted!r}: not in {out}; there is {there}")
             corpus = corpus.where(**{column: wanted})
-    _save(picture, draw_sheet(corpus, choose_evenly(corpus, count)))
+    if stages:
+        _save(picture, draw_cards(corpus, choose_evenly(corpus, count or 6)))
+    else:
+        _save(picture, draw_sheet(corpus, choose_evenly(corpus, count or 24)))
 
 
 @app.command(epilog="Examples: [cyan]maphc2f mechanisms[/cyan]   [cyan]maphc2f mechanisms pitting[/cyan]")
@@ -357,18 +392,15 @@ def bank(
         if not is_there:
             open_output(out, recipe)  # refuses another recipe than the corpus was made with
     else:
-        with ConsoleProgress(console) as progress:
-            try:
-                job.fill_bank(
-                    out,
-                    recipe,
-                    workers=workers,
-                    progress=progress,
-                    announce=progress.announce_stop,
-                    shared_bank=_shared_bank(shared),
-                )
-            except job.Interrupted:
-                raise KeyboardInterrupt from None
+        with ConsoleProgress(console) as progress, _interruptible():
+            job.fill_bank(
+                out,
+                recipe,
+                workers=workers,
+                progress=progress,
+                announce=progress.announce_stop,
+                shared_bank=_shared_bank(shared),
+            )
     found = summarise_bank(out, recipe)
     table = Table(title=f"bank of {recipe.name}", title_justify="left")
     for heading in ("mechanism", "trajectories", "states", "disk", "simulated in", "a trajectory", "a state"):
@@ -441,9 +473,33 @@ def _print_summary(found: CorpusInfo) -> None:
     usable = found.counts.sources.get(SourceStatus.OK.value, 0)
     unused = f"; not usable: {', '.join(f'{n} {name}' for name, n in sorted(bad.items()))}" if bad else ""
     console.print(f"{usable:,} photographs, {sum(found.counts.trajectories.values()):,} trajectories{unused}")
+    _print_invariants(found)
     _print_distributions(found)
     for licence in sorted({entry.licence for entry in found.licences}):
         console.print(f"licence of sources: {licence}")
+
+
+def _print_invariants(found: CorpusInfo) -> None:
+    kept = found.invariants
+    table = Table(title=f"what must not be, counted over all {kept.samples:,} samples", title_justify="left")
+    for heading in ("what", "pixels", "samples"):
+        table.add_column(heading, justify="left" if heading == "what" else "right")
+    for what, pixels, samples in (
+        ("changed outside the support", kept.changed_outside_support_px, None),
+        ("visibly changed outside the mask", kept.unlabelled_px, None),
+        ("mask without a visible change", kept.unseen_px, None),
+        ("mask off the part", kept.off_part_px, None),
+        ("mask empty", None, kept.empty_masks),
+        ("area out of bounds", None, kept.out_of_bounds),
+        ("defects that touch each other", None, kept.instances_touching),
+    ):
+        table.add_row(what, _tally(pixels), _tally(samples))
+    console.print(table)
+    console.print(f"outside the mask, changed too faintly to be seen: {100 * kept.faint_share:.1f} % of the mask")
+
+
+def _tally(number: int | None) -> str:
+    return "" if number is None else f"[red]{number:,}[/red]" if number else "[green]0[/green]"
 
 
 def _print_distributions(found: CorpusInfo) -> None:

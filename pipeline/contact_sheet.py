@@ -13,21 +13,35 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from manifests.corpus import Corpus, Field, Sample
+from manifests.corpus import Corpus, Field, Picture, Sample
 from manifests.errors import CorpusError
+from manifests.records import SampleRecord
+from pipeline.sources.decode import eight_bits
 
-__all__ = ["choose_evenly", "draw_sheet"]
+__all__ = [
+    "FAINT",
+    "INK",
+    "PAPER",
+    "as_rgb",
+    "choose_evenly",
+    "coloured",
+    "draw_sheet",
+    "mechanism_names",
+    "scale_ends",
+    "shown_fields",
+]
 
 _THUMB = 176
 _GAP = 6
 _CAPTION = 22
 _HEADER = 64
 _MARGIN = 24
-_PAPER = (250, 250, 248)
-_INK = (32, 33, 36)
-_FAINT = (110, 112, 118)
-# dark violet to yellow, equal steps of lightness
-_SCALE = np.array([[18, 8, 38], [86, 16, 109], [163, 43, 96], [223, 82, 61], [249, 149, 32], [246, 233, 130]])
+PAPER = (250, 250, 248)
+INK = (32, 33, 36)
+FAINT = (110, 112, 118)
+# dark violet to yellow, and to pale blue, in equal steps of lightness
+_ABOVE = np.array([[18, 8, 38], [86, 16, 109], [163, 43, 96], [223, 82, 61], [249, 149, 32], [246, 233, 130]])
+_BELOW = np.array([[18, 8, 38], [30, 40, 112], [24, 84, 158], [38, 134, 180], [104, 184, 206], [196, 234, 240]])
 
 
 def choose_evenly(corpus: Corpus, count: int) -> list[int]:
@@ -56,13 +70,13 @@ def draw_sheet(corpus: Corpus, positions: Sequence[int]) -> Image.Image:
     if not positions:
         raise CorpusError("nothing to draw: no sample matches; look at `maphc2f info` for what there is")
     samples = [corpus[position] for position in positions]
-    most = max(3 + len(_shown_fields(sample)) for sample in samples)
+    most = max(3 + len(shown_fields(sample)) for sample in samples)
     cell = (most * (_THUMB + _GAP) - _GAP, _THUMB + _CAPTION)
     columns = 2 if len(positions) > 3 else 1
     rows = -(-len(positions) // columns)
     width = 2 * _MARGIN + columns * cell[0] + (columns - 1) * 3 * _GAP
     height = _HEADER + rows * (cell[1] + 2 * _GAP) + _MARGIN
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    sheet = Image.new("RGB", (width, height), PAPER)
     _draw_header(ImageDraw.Draw(sheet), corpus, len(samples))
     for k, sample in enumerate(samples):
         corner = (
@@ -76,10 +90,10 @@ def draw_sheet(corpus: Corpus, positions: Sequence[int]) -> Image.Image:
 def _draw_header(draw: ImageDraw.ImageDraw, corpus: Corpus, shown: int) -> None:
     info = corpus.info
     title = f"{info.name}: {shown} of {len(corpus):,} samples"
-    draw.text((_MARGIN, 14), title, fill=_INK, font=ImageFont.load_default(size=20))
+    draw.text((_MARGIN, 14), title, fill=INK, font=ImageFont.load_default(size=20))
     fields = "; ".join(f"{name}: {', '.join(m.fields)}" for name, m in info.mechanisms.items())
     text = f"source  |  image  |  mask  |  fields ({fields})"
-    draw.text((_MARGIN, 40), text, fill=_FAINT, font=ImageFont.load_default(size=13))
+    draw.text((_MARGIN, 40), text, fill=FAINT, font=ImageFont.load_default(size=13))
 
 
 def _draw_sample(sheet: Image.Image, sample: Sample, corner: tuple[int, int]) -> None:
@@ -91,26 +105,31 @@ def _draw_sample(sheet: Image.Image, sample: Sample, corner: tuple[int, int]) ->
     record = sample.record
     peaks = ", ".join(
         f"{name} {_range_text(f.values)}{'' if f.unit == '1' else ' ' + f.unit}"
-        for name, f in _shown_fields(sample).items()
+        for name, f in shown_fields(sample).items()
     )
     caption = (
-        f"{record.category}  {record.mechanism}  {record.id}  area {100 * record.area_fraction:.2f} %  "
+        f"{record.category}  {mechanism_names(record)}  {record.id}  area {100 * record.area_fraction:.2f} %  "
         f"severity {record.severity:.2f}  {peaks}"
     )
     draw = ImageDraw.Draw(sheet)
-    draw.text((corner[0], corner[1] + _THUMB + 3), caption, fill=_FAINT, font=ImageFont.load_default(size=12))
+    draw.text((corner[0], corner[1] + _THUMB + 3), caption, fill=FAINT, font=ImageFont.load_default(size=12))
 
 
 def _panels(sample: Sample) -> Mapping[str, NDArray[np.uint8]]:
     """Pictures of one sample by title, each (S, S, 3)."""
-    mask = np.repeat(sample.mask[:, :, None], 3, axis=2)
-    panels = {"source": _rgb(sample.source), "image": _rgb(sample.image), "mask": mask}
-    for name, field in _shown_fields(sample).items():
-        panels[name] = _coloured(np.asarray(field.values, dtype=np.float64))
+    mask = as_rgb(sample.mask[:, :, None])
+    panels = {"source": as_rgb(sample.source), "image": as_rgb(sample.image), "mask": mask}
+    for name, field in shown_fields(sample).items():
+        panels[name] = coloured(np.asarray(field.values, dtype=np.float64))
     return panels
 
 
-def _shown_fields(sample: Sample) -> dict[str, Field]:
+def mechanism_names(record: SampleRecord) -> str:
+    """The mechanisms of the defects that are in the picture; of the first that was planned where none is."""
+    return " + ".join(defect.mechanism for defect in record.defects if defect.instance) or record.mechanism
+
+
+def shown_fields(sample: Sample) -> dict[str, Field]:
     """The sample's fields, the two components of a displacement as its length."""
     shown = dict(sample.fields)
     if "displacement_y" in shown and "displacement_x" in shown:
@@ -125,15 +144,22 @@ def _range_text(values: NDArray[np.float32]) -> str:
     return f"up to {high:.2g}" if low >= 0 else f"{low:.2g} to {high:.2g}"
 
 
-def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+def as_rgb(image: Picture) -> NDArray[np.uint8]:
+    """A picture (H, W, 1 or 3) of 8 or 16 bits as (H, W, 3) uint8."""
+    return np.ascontiguousarray(np.broadcast_to(eight_bits(image), (*image.shape[:2], 3)))
 
 
-def _coloured(field: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """A field from 0 to its peak; one that has both signs with 0 in the middle of the scale."""
-    peak = float(np.abs(field).max())
-    value = np.clip(field / peak, -1, 1) if peak > 0 else np.zeros_like(field)
-    value = 0.5 + 0.5 * value if (field < 0).any() else value
-    anchors = np.linspace(0, 1, len(_SCALE))
-    channels = [np.interp(value, anchors, _SCALE[:, c]) for c in range(3)]
-    return np.stack(channels, axis=-1).astype(np.uint8)
+def scale_ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Lowest and highest value that a field's colours stand for: 0 is one of them, or between them."""
+    return min(0.0, float(values.min())), max(0.0, float(values.max()))
+
+
+def coloured(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """A field (H, W) as colours (H, W, 3): black at 0, yellow at the greatest size above it, pale blue below it."""
+    peak = float(np.abs(values).max())
+    size = np.abs(values) / peak if peak > 0 else np.zeros_like(values)
+    anchors = np.linspace(0, 1, len(_ABOVE))
+    above, below = (
+        np.stack([np.interp(size, anchors, scale[:, c]) for c in range(3)], axis=-1) for scale in (_ABOVE, _BELOW)
+    )
+    return np.where((values < 0)[..., None], below, above).astype(np.uint8)

@@ -17,7 +17,6 @@ from manifests.records import PlanRow, SourceRecord
 from pipeline.bank import BankSpec, create_bank, store_trajectories
 from pipeline.generate import Prepared
 from pipeline.recipe import Recipe
-from pipeline.store import read_rows
 from pipeline.synthesis import SampleSpec, create_sample_arrays, store_samples
 from refine.passes import settle_process
 
@@ -83,11 +82,12 @@ def _representative(plan: Sequence[PlanRow]) -> list[PlanRow]:
         by_category.setdefault(f"{row.dataset}/{row.category}", []).append(row)
     keys = list(by_category)
     chosen = {keys[k] for k in np.linspace(0, len(keys) - 1, min(_CATEGORIES, len(keys))).astype(int)}
-    return [
-        row.model_copy(update={"trajectory": row.trajectory % _TRAJECTORIES})
-        for key in sorted(chosen)
-        for row in by_category[key][:_SAMPLES]
-    ]
+    return [_among_those_made(row) for key in sorted(chosen) for row in by_category[key][:_SAMPLES]]
+
+
+def _among_those_made(row: PlanRow) -> PlanRow:
+    others = tuple(d.model_copy(update={"trajectory": d.trajectory % _TRAJECTORIES}) for d in row.others)
+    return row.model_copy(update={"trajectory": row.trajectory % _TRAJECTORIES, "others": others})
 
 
 def _make(trial: Path, recipe: Recipe, rows: Sequence[PlanRow], sources: Sequence[SourceRecord]) -> int:
@@ -97,16 +97,11 @@ def _make(trial: Path, recipe: Recipe, rows: Sequence[PlanRow], sources: Sequenc
     for key, count in by_category.items():
         mine = [row for row in rows if f"{row.dataset}/{row.category}" == key]
         renumbered = tuple(row.model_copy(update={"shard": 0, "row": k}) for k, row in enumerate(mine))
-        channels = _channels(trial, key)
-        create_sample_arrays(trial, recipe, key, count=count, channels=channels, per_shard=count)
+        create_sample_arrays(trial, recipe, key, count=count, per_shard=count)
         known = {s.index: s for s in sources if f"{s.dataset}/{s.category}" == key}
         made = store_samples(SampleSpec(trial, recipe, renumbered, known))
         total += sum(file.bytes for file in made.record.files)
     return total
-
-
-def _channels(trial: Path, key: str) -> int:
-    return int(read_rows(trial, layout.DATA, key, "source", 0, 1).shape[3])
 
 
 def _copy_sources(out: Path, trial: Path) -> None:

@@ -19,6 +19,7 @@ from manifests.hashing import canonical_json, code_version, sha256_file
 from manifests.records import (
     SCHEMA_VERSION,
     BankRecord,
+    DefectRecord,
     FileRecord,
     SampleRecord,
     SampleStatus,
@@ -27,6 +28,7 @@ from manifests.records import (
 )
 from manifests.tables import to_table, write_table
 from physics.registry import MECHANISMS
+from pipeline.invariants import sum_invariants
 from pipeline.planning import opening_width
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.store import metadata_files, write_atomic
@@ -95,10 +97,12 @@ def summarise(
             total=len(samples),
             by_status=dict(Counter(row.status.value for row in samples)),
             by_category={key: dict(counts) for key, counts in by_category.items()},
-            by_mechanism=dict(Counter(row.mechanism for row in samples)),
+            by_mechanism=dict(Counter(row.defects[0].mechanism for row in samples)),
+            defects=dict(Counter(defect.mechanism for defect in _present(samples))),
             sources=dict(Counter(row.status.value for row in sources)),
             trajectories=dict(Counter(row.mechanism for row in bank)),
         ),
+        invariants=sum_invariants(samples, recipe.label, picture_px=recipe.size**2),
         mechanisms={
             name: MechanismInfo(
                 title=MECHANISMS[name].title, summary=MECHANISMS[name].summary, fields=list(MECHANISMS[name].fields)
@@ -114,11 +118,17 @@ def summarise(
     )
 
 
+def _present(samples: Iterable[SampleRecord]) -> list[DefectRecord]:
+    """All defects that are in the pictures."""
+    return [defect for row in samples for defect in row.defects if defect.instance]
+
+
 def _distributions(recipe: Recipe, usable: Sequence[SampleRecord]) -> list[DistributionInfo]:
-    """What the recipe asked for, beside what the accepted samples have."""
+    """What the recipe asked for, beside what the defects of the accepted samples have."""
+    present = _present(usable)
     found = []
     for name in recipe.mechanism_weights():
-        params, rows = recipe.params(name), [row for row in usable if row.mechanism == name]
+        params, rows = recipe.params(name), [row for row in present if row.mechanism == name]
         found.append(_compare(name, "area", params.area, [row.area_fraction for row in rows]))
         found.append(_compare(name, "severity", params.severity, [row.severity for row in rows]))
         if width := opening_width(params):

@@ -343,7 +343,7 @@ def _sample_specs(run: _Run, prepared: Prepared) -> list[SampleSpec]:
         count = sum(len(rows) for (name, _), rows in by_shard.items() if name == key)
         if count:
             per_shard = shard_rows(run.recipe, channels, count)
-            create_sample_arrays(run.out, run.recipe, key, count=count, channels=channels, per_shard=per_shard)
+            create_sample_arrays(run.out, run.recipe, key, count=count, per_shard=per_shard)
     by_category: dict[str, dict[int, SourceRecord]] = {}
     for source in prepared.sources:
         by_category.setdefault(f"{source.dataset}/{source.category}", {})[source.index] = source

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from manifests.config import ForegroundMode
 from manifests.errors import SourceError
@@ -21,7 +20,7 @@ from pipeline.foreground import Foreground, estimate_foreground
 from pipeline.inspection import InspectedCategory
 from pipeline.planning import shard_rows
 from pipeline.recipe import Recipe, config_sha256
-from pipeline.sources.decode import is_grey
+from pipeline.sources.decode import Pixels, eight_bits, is_grey
 from pipeline.sources.readers import Category, LoadedSource, list_categories, read_source
 from pipeline.store import ArraySpec, commit, create_array, write_shard
 from refine.passes import OpticsArrays, measure_optics
@@ -57,10 +56,13 @@ class SourcesSpec:
 
 @dataclass(frozen=True)
 class CategoryScan:
-    """A category as read: records of all files; pictures (N, S, S, C) uint8 and foreground of the usable ones."""
+    """A category as read: records of all files; pictures and foreground of the usable ones.
+
+    The pictures are (N, S, S, C), uint8 or uint16 as the recipe's ``bit_depth`` says.
+    """
 
     records: tuple[SourceRecord, ...]
-    images: NDArray[np.uint8]
+    images: Pixels
     foreground: Foreground
 
 
@@ -92,7 +94,7 @@ def scan_category(recipe: Recipe, category: Category, *, limit: int | None = Non
     Parameters
     ----------
     recipe : Recipe
-        Size, fit and foreground settings.
+        Size, fit, bit depth and foreground settings.
     category : Category
         Where the files are.
     limit : int, optional
@@ -107,7 +109,14 @@ def scan_category(recipe: Recipe, category: Category, *, limit: int | None = Non
     if limit is not None and len(files) > limit:
         files = tuple(files[k] for k in np.linspace(0, len(files) - 1, limit).astype(int))
     loaded = [
-        read_source(category, file, size=recipe.size, fit_policy=recipe.fit, max_pixels=recipe.max_pixels)
+        read_source(
+            category,
+            file,
+            size=recipe.size,
+            fit_policy=recipe.fit,
+            max_pixels=recipe.max_pixels,
+            bit_depth=recipe.bit_depth,
+        )
         for file in files
     ]
     usable = [source for source in loaded if source.status is SourceStatus.OK]
@@ -116,7 +125,7 @@ def scan_category(recipe: Recipe, category: Category, *, limit: int | None = Non
     pictures = [source.image for source in usable if source.image is not None]
     images = _one_depth(pictures)
     foreground = estimate_foreground(
-        images,
+        eight_bits(images),
         np.stack([source.valid for source in usable if source.valid is not None]),
         mode=_foreground_mode(recipe, category),
         margin_px=recipe.foreground.margin_px,
@@ -133,7 +142,7 @@ def inspect_category(recipe: Recipe, category: Category) -> InspectedCategory:
     return InspectedCategory(
         dataset=category.dataset,
         category=category.category,
-        images=scan.images,
+        images=eight_bits(scan.images),
         masks=scan.foreground.masks,
         mode=scan.foreground.mode,
         evidence=scan.foreground.evidence,
@@ -145,7 +154,7 @@ def inspect_category(recipe: Recipe, category: Category) -> InspectedCategory:
 def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
     """Scan a category and write its ``source`` and ``foreground`` arrays; the record last."""
     scan = scan_category(spec.recipe, spec.category)
-    arrays = {"source": scan.images, "foreground": scan.foreground.masks.astype(np.uint8)}
+    arrays: dict[str, Pixels] = {"source": scan.images, "foreground": scan.foreground.masks.astype(np.uint8)}
     per_shard = shard_rows(spec.recipe, scan.images.shape[3], len(scan.images))
     meaning = {"source": "normal photograph, fitted", "foreground": "1 where the part is"}
     for name, values in arrays.items():
@@ -156,7 +165,7 @@ def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
             ArraySpec(
                 name=name,
                 shape=values.shape,
-                dtype="uint8",
+                dtype=str(values.dtype),
                 shard_rows=per_shard,
                 attributes=(("unit", "1"), ("meaning", meaning[name])),
             ),
@@ -195,11 +204,13 @@ def _foreground_mode(recipe: Recipe, category: Category) -> ForegroundMode:
     return "masks" if category.masks is not None else recipe.foreground.mode
 
 
-def _one_depth(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _one_depth(pictures: Sequence[Pixels]) -> Pixels:
     """Stack to (N, S, S, C): one channel if every picture is grey, else three."""
-    if all(is_grey(picture) for picture in pictures):
-        return np.stack([picture[:, :, :1] for picture in pictures])
-    return np.stack([np.broadcast_to(picture, (*picture.shape[:2], 3)) for picture in pictures])
+    channels = 1 if all(is_grey(picture) for picture in pictures) else 3
+    stacked: Pixels = np.empty((len(pictures), *pictures[0].shape[:2], channels), dtype=pictures[0].dtype)
+    for place, picture in zip(stacked, pictures, strict=True):
+        place[:] = picture[:, :, :channels]  # of grey ones among coloured ones, the one channel three times
+    return stacked
 
 
 def _records(

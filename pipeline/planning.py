@@ -4,7 +4,7 @@ Totals are exact: samples are shared over categories and mechanisms by the large
 turn, so that a shard reads neighbouring ones; a shard draws from a few trajectories, read once. Sources and
 trajectories fall into the same number of groups, and a sample joins only a source and a trajectory of one group, so
 that a split by group shares neither. On one source no snapshot comes twice in the same turn, and the bank is made
-large enough for that.
+large enough for that. A sample's first defect follows these totals; the mechanisms of further ones are drawn by weight.
 
 References
 ----------
@@ -48,7 +48,7 @@ __all__ = [
 
 _SHARD_BYTES = 50_000_000
 _SHARD_MOST = 256
-_SAMPLES_PER_TRAJECTORY = 24
+_DEFECTS_PER_TRAJECTORY = 24
 _TRAJECTORIES_PER_SHARD = 60
 _TURNS = 8
 _BANK_LEAST, _BANK_MOST = 20, 2000
@@ -123,6 +123,7 @@ def bank_sizes(recipe: Recipe, usable: Sequence[int]) -> dict[str, int]:
         (-(-count // n) for count, n in zip(samples_by_category(recipe, usable), usable, strict=True)), default=0
     )
     most *= recipe.placement.defects[1]
+    defects = sum(recipe.placement.defects) / 2  # of a sample, on average
     sizes = {}
     for name, weight in weights.items():
         share = weight / sum(weights.values())
@@ -137,7 +138,7 @@ def bank_sizes(recipe: Recipe, usable: Sequence[int]) -> dict[str, int]:
                 )
             sizes[name] = recipe.bank.trajectories
             continue
-        wanted = -(-int(recipe.count * share) // _SAMPLES_PER_TRAJECTORY)
+        wanted = -(-int(recipe.count * defects * share) // _DEFECTS_PER_TRAJECTORY)
         sizes[name] = max(recipe.bank.groups, _BANK_LEAST, min(_BANK_MOST, wanted), needed)
     return sizes
 
@@ -172,7 +173,8 @@ def shard_rows(recipe: Recipe, channels: int, count: int) -> int:
     """Images in one shard of an array of ``count``: about 50 MB of pictures before compression, at most 256."""
     if recipe.store.shard_images != AUTO:
         return recipe.store.shard_images
-    return int(np.clip(_SHARD_BYTES // (recipe.size**2 * channels), 1, min(_SHARD_MOST, max(count, 1))))
+    picture_bytes = recipe.size**2 * channels * recipe.bit_depth // 8
+    return int(np.clip(_SHARD_BYTES // picture_bytes, 1, min(_SHARD_MOST, max(count, 1))))
 
 
 def trace_outline(foreground: NDArray[np.bool_]) -> Outline:

@@ -6,6 +6,7 @@ with the parameters of every registered mechanism, so a new mechanism has its se
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -115,6 +116,12 @@ class Recipe(Section):
                     raise ValueError(f"{where}: Input should be less than or equal to 1, got {asked.high}")
         return self
 
+    @model_validator(mode="after")
+    def _wavelet_known(self) -> Self:
+        if self.npcfpp.wavelet != NpcfppConfig.model_fields["wavelet"].default:
+            _check_wavelet(self.npcfpp.wavelet)
+        return self
+
     def mechanism_weights(self) -> dict[str, float]:
         """Mechanisms that take part, with their weights, in the order of the registry."""
         return {name: params.weight for name, params in self.mechanisms.named().items() if params.weight > 0}
@@ -128,6 +135,16 @@ class Recipe(Section):
             It takes no part.
         """
         return self.mechanisms.named()[mechanism]
+
+
+def _check_wavelet(name: str) -> None:
+    import pywt  # only where a recipe names another wavelet than the default
+
+    known = pywt.wavelist(kind="discrete")
+    if name not in known:
+        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else "there are haar, db1 to db38, sym2 to sym20, ..."
+        raise ValueError(f"npcfpp.wavelet: expected a discrete wavelet of PyWavelets, got {name!r}; {hint}")
 
 
 def config_sha256(recipe: Recipe) -> str:

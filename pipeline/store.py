@@ -161,12 +161,18 @@ def write_shard(
     ------
     OutputError
         The disk is full or refuses.
+    TypeError
+        The rows are of another type or shape than the array's: a cast would wrap, a grey picture be copied to all
+        channels, without a word.
     """
     records = []
     # open_array takes a config argument and pays it no heed (zarr 3.1): a black picture would not be stored
     with output_errors(out), zarr.config.set({"array.write_empty_chunks": True}):
         for name, values in arrays.items():
             array = zarr.open_array(out / root / key / name, mode="r+")
+            if (values.dtype, values.shape[1:]) != (array.dtype, array.shape[1:]):
+                held, got = f"{array.dtype} {array.shape[1:]}", f"{values.dtype} {values.shape[1:]}"
+                raise TypeError(f"{root}/{key}/{name}: holds rows of {held}, got {got}")
             per_shard = array.shards[0] if array.shards else array.chunks[0]
             block = np.zeros((per_shard, *array.shape[1:]), dtype=array.dtype)
             block[: len(values)] = values

@@ -7,9 +7,12 @@ Checked, and each problem named with its file or sample:
 - every shard of the plan has a record that was made from these plan rows and sources, and the bank is complete;
 - no file lies about that neither corpus.json nor a record names; log/ is left out;
 - every chunk decodes; the bytes of each image and mask hash to what the record says;
-- what the record says of a mask (area, bounding box) is so, and an accepted one keeps the configured area bounds;
-- against the stored source: no visible change outside the mask, every mask pixel within one pixel of a visible
-  change, the mask on the foreground, failed samples equal to their source;
+- what the record says of a mask, of the whole and of each defect (area, bounding box), is so, and an accepted one keeps
+  the configured area bounds;
+- against the stored source, counted again and compared with the record: nothing changed off the part nor outside the
+  windows of the defects, no visible change outside the mask, every mask pixel within one pixel of a visible change, the
+  mask on the foreground, no two defects touching; failed samples equal to their source;
+- stages that are kept equal the source off the part and outside the windows of the defects;
 - inventory and manifest equal the records row for row, and corpus.json says what follows from the records.
 """
 
@@ -17,8 +20,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +31,7 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from manifests import layout
-from manifests.config import LabelConfig
-from manifests.corpus import CorpusInfo
+from manifests.corpus import CorpusInfo, Picture
 from manifests.errors import CorpusError
 from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
 from manifests.records import (
@@ -35,7 +39,9 @@ from manifests.records import (
     AnyCommit,
     BankRecord,
     CommitRecord,
+    DefectRecord,
     FileRecord,
+    PlannedDefect,
     PlanRow,
     RowT,
     SampleRecord,
@@ -44,14 +50,25 @@ from manifests.records import (
     SourceStatus,
 )
 from manifests.tables import from_table, read_table
+from physics.placement import Window
 from physics.registry import MECHANISMS
 from pipeline.finalise import summarise
+from pipeline.invariants import changed_pixels, count_picture, visible_change
 from pipeline.planning import bank_sizes
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.store import Identity, metadata_files, read_identity, read_rows
-from pipeline.synthesis import SampleSpec, sample_fields
+from pipeline.synthesis import SampleSpec, sample_arrays, sample_fields
 
 __all__ = ["Problem", "VerificationReport", "verify_corpus"]
+
+_PROMISES = {
+    "unlabelled_px": "changed visibly outside the mask",
+    "unseen_px": "of the mask with no visible change within one pixel",
+    "outside_px": "changed off the part or away from the defects",
+    "off_part_px": "of the mask lie off the part",
+    "touching_px": "of one defect touch another",
+}
+_OF_LEADING = (*PlannedDefect.model_fields, "status", "attempts", "extent", "center_y", "center_x", "severity")
 
 _PARSERS: dict[str, Callable[[bytes], AnyCommit]] = {
     "sources": CommitRecord[SourceRecord].model_validate_json,
@@ -233,70 +250,161 @@ def _check_shard(out: Path, recipe: Recipe, commit: AnyCommit) -> Iterator[Probl
         return
     start, stop = rows[0].row, rows[-1].row + 1
     try:
-        image, mask = (read_rows(out, layout.DATA, commit.key, name, start, stop) for name in layout.SAMPLE_ARRAYS)
-        names = [field.name for field in sample_fields(recipe)]
-        fields = {name: read_rows(out, layout.DATA, commit.key, name, start, stop) for name in names}
-        used = sorted({row.source for row in rows})
+        arrays = {name: read_rows(out, layout.DATA, commit.key, name, start, stop) for name in sample_arrays(recipe)}
         pictures = {
             k: (
                 read_rows(out, layout.DATA, commit.key, "source", k, k + 1)[0],
                 read_rows(out, layout.DATA, commit.key, "foreground", k, k + 1)[0] > 0,
             )
-            for k in used
+            for k in sorted({row.source for row in rows})
         }
     except CorpusError as error:
         yield Problem(commit.key, str(error))
         return
     for k, row in enumerate(rows):
-        source, foreground = pictures[row.source]
-        for what in _sample_problems(row, image[k], mask[k], source, foreground, recipe.label):
-            yield Problem(f"sample {row.id} ({commit.key} row {row.row})", what)
-        for what in _field_problems(row, {name: values[k] for name, values in fields.items()}, foreground):
+        stored = _Stored(row, recipe, {name: values[k] for name, values in arrays.items()}, *pictures[row.source])
+        for what in stored.problems():
             yield Problem(f"sample {row.id} ({commit.key} row {row.row})", what)
 
 
-def _sample_problems(
-    row: SampleRecord,
-    image: NDArray[np.uint8],
-    mask: NDArray[np.uint8],
-    source: NDArray[np.uint8],
-    foreground: NDArray[np.bool_],
-    label: LabelConfig,
-) -> Iterator[str]:
-    if sha256_bytes(np.ascontiguousarray(image).data) != row.image_sha256:
-        yield "image differs from the record's sha256"
-    if sha256_bytes(np.ascontiguousarray(mask).data) != row.mask_sha256:
-        yield "mask differs from the record's sha256"
-    inside = mask > 0
-    if not np.isin(mask, (0, 255)).all():
-        yield "mask holds values other than 0 and 255"
-    if int(inside.sum()) != row.area_px or (row.bbox_y0, row.bbox_x0, row.bbox_y1, row.bbox_x1) != _box(inside):
-        yield f"mask covers {int(inside.sum())} px in {_box(inside)}, the record says {row.area_px}"
-    if row.status is not SampleStatus.OK:
-        if inside.any() or not np.array_equal(image, source):
-            yield f"status is {row.status}, but the picture is not its unchanged source"
-        return
-    if not label.min_area <= inside.mean() <= label.max_area:
-        yield f"mask covers {inside.mean():.2e} of the picture, outside [{label.min_area}, {label.max_area}]"
-    change = np.abs(image.astype(np.int16) - source.astype(np.int16)).max(axis=2)
-    visible = change >= label.visible_threshold
-    if (visible & ~inside).any():
-        yield f"{int((visible & ~inside).sum())} px changed visibly outside the mask"
-    if (inside & ~ndimage.binary_dilation(visible, structure=np.ones((3, 3), dtype=bool))).any():
-        yield "the mask labels pixels with no visible change within one pixel"
-    if (inside & ~foreground).any():
-        yield f"{int((inside & ~foreground).sum())} px of the mask lie off the part"
+@dataclass(frozen=True)
+class _Stored:
+    """One sample as it lies in the store: its record, its rows of all arrays by name, its photograph and its part."""
+
+    row: SampleRecord
+    recipe: Recipe
+    arrays: Mapping[str, NDArray[Any]]
+    source: Picture
+    foreground: NDArray[np.bool_]
+
+    @property
+    def image(self) -> Picture:
+        return self.arrays["image"]
+
+    @cached_property
+    def inside(self) -> NDArray[np.bool_]:
+        return np.asarray(self.arrays["mask"] > 0)
+
+    @cached_property
+    def instance(self) -> NDArray[np.uint8]:
+        """As stored; where a picture has one defect at most, it has all of the mask."""
+        numbers = [defect.instance for defect in self.row.defects if defect.instance]
+        only = np.where(self.inside, numbers[0] if numbers else 0, 0).astype(np.uint8)
+        return self.arrays.get(layout.INSTANCE, only)
+
+    @cached_property
+    def windows(self) -> list[tuple[slice, slice]]:
+        """Where the defects that are there were worked on."""
+        return [
+            Window(defect.window_y, defect.window_x, defect.window_side).slices
+            for defect in self.row.defects
+            if defect.instance
+        ]
+
+    def problems(self) -> Iterator[str]:
+        """All that is wrong with it."""
+        yield from self._mask_problems()
+        yield from self._defect_problems()
+        yield from self._stage_problems()
+        yield from self._field_problems()
+        if self.row.status is not SampleStatus.OK and (
+            self.inside.any() or not np.array_equal(self.image, self.source)
+        ):
+            yield f"status is {self.row.status}, but the picture is not its unchanged source"
+        elif found := "; ".join(self._broken_promises()):
+            yield found
+
+    def _mask_problems(self) -> Iterator[str]:
+        row, mask, inside = self.row, self.arrays["mask"], self.inside
+        if sha256_bytes(np.ascontiguousarray(self.image).data) != row.image_sha256:
+            yield "image differs from the record's sha256"
+        if sha256_bytes(np.ascontiguousarray(mask).data) != row.mask_sha256:
+            yield "mask differs from the record's sha256"
+        if not np.isin(mask, (0, 255)).all():
+            yield "mask holds values other than 0 and 255"
+        if int(inside.sum()) != row.area_px or _box_of(row) != _box(inside):
+            yield f"mask covers {int(inside.sum())} px in {_box(inside)}, the record says {row.area_px}"
+        label = self.recipe.label
+        if row.status is SampleStatus.OK and not label.min_area <= inside.mean() <= label.max_area:
+            yield f"mask covers {inside.mean():.2e} of the picture, outside [{label.min_area}, {label.max_area}]"
+
+    def _defect_problems(self) -> Iterator[str]:
+        """Each defect's own mask, and whether the record's own columns are those of the first that is there."""
+        row, instance = self.row, self.instance
+        if not np.array_equal(instance > 0, self.inside):
+            yield "the instance array and the mask do not cover the same pixels"
+        there = {number: defect for number, defect in enumerate(row.defects, start=1) if defect.instance}
+        if any(defect.instance != number for number, defect in there.items()):
+            yield "the record numbers its defects in another order"
+        if any((defect.status is SampleStatus.OK) != (defect.instance > 0) for defect in row.defects):
+            yield "the record says of a defect that it failed and is there, or neither"
+        if strange := set(np.unique(instance).tolist()) - {0, *there}:
+            yield f"the instance array has a defect {min(strange)} that the record does not know"
+        for number, defect in there.items():
+            mine = np.asarray(instance == number)
+            if int(mine.sum()) != defect.area_px or _box_of(defect) != _box(mine):
+                yield f"defect {number} covers {int(mine.sum())} px in {_box(mine)}, the record says {defect.area_px}"
+        leading = next(iter(there.values()), row.defects[0] if row.defects else None)
+        if leading is None or any(getattr(row, name) != getattr(leading, name) for name in _OF_LEADING):
+            yield "the record's columns are not those of its first defect"
+        if len(row.defects) > 1 and any(not self._is_allowed(defect) for defect in there.values()):
+            yield "a defect's area is outside the bounds of label"
+
+    def _is_allowed(self, defect: DefectRecord) -> bool:
+        label = self.recipe.label
+        return label.min_area <= defect.area_px / self.inside.size <= label.max_area
+
+    def _stage_problems(self) -> Iterator[str]:
+        allowed = np.zeros_like(self.foreground)
+        for window in self.windows:
+            allowed[window] = self.foreground[window]
+        for stage in self.recipe.store.stages:
+            changed = changed_pixels(self.arrays[layout.stage_array(stage)], self.source)
+            if (changed & ~allowed).any():
+                yield f"stage {stage} differs from the photograph on {(changed & ~allowed).sum()} px off its defects"
+
+    def _field_problems(self) -> Iterator[str]:
+        known = {name for d in self.row.defects if d.instance for name in MECHANISMS[d.mechanism].fields}
+        named = ", ".join(dict.fromkeys(defect.mechanism for defect in self.row.defects))
+        for field in sample_fields(self.recipe):
+            name, values = field.name, self.arrays[field.name]
+            if not np.isfinite(values).all() or ((values != 0) & ~self.foreground).any():
+                yield f"the {name} field is not finite or lies off the part"
+            if name not in known and values.any():
+                yield f"the {name} field is not empty, though {named} ({self.row.status}) has none"
+
+    def _broken_promises(self) -> Iterator[str]:
+        found = count_picture(
+            self.image,
+            self.instance,
+            source=self.source,
+            foreground=self.foreground,
+            windows=self.windows,
+            threshold=self.recipe.label.visible_threshold,
+        )
+        for name, what in _PROMISES.items():
+            if number := getattr(found, name):
+                yield f"{number} px {what}"
+        wrong = [name for name, number in asdict(found).items() if number != getattr(self.row, name)]
+        if wrong:
+            yield f"the record counts {', '.join(wrong)} otherwise"
+        if self.row.status is SampleStatus.OK:
+            yield from self._wrong_contrasts()
+
+    def _wrong_contrasts(self) -> Iterator[str]:
+        """Mean changes that the records give otherwise; rounding apart, since they were averaged in another order."""
+        change, visible = visible_change(self.image, self.source, self.recipe.label.visible_threshold)
+        parts = {
+            f"defect {d.instance}": (d.contrast, self.instance == d.instance) for d in self.row.defects if d.instance
+        }
+        for name, (told, where) in {"the record": (self.row.contrast, self.inside), **parts}.items():
+            seen = change[visible & where]
+            if seen.size and not np.isclose(told, seen.mean(), rtol=1e-9):
+                yield f"{name} has a contrast of {seen.mean():.2f} grey levels, not {told:.2f}"
 
 
-def _field_problems(
-    row: SampleRecord, fields: Mapping[str, NDArray[np.float16]], foreground: NDArray[np.bool_]
-) -> Iterator[str]:
-    known = MECHANISMS[row.mechanism].fields if row.status is SampleStatus.OK else ()
-    for name, values in fields.items():
-        if not np.isfinite(values).all() or ((values != 0) & ~foreground).any():
-            yield f"the {name} field is not finite or lies off the part"
-        if name not in known and values.any():
-            yield f"the {name} field is not empty, though {row.mechanism} ({row.status}) has none"
+def _box_of(row: SampleRecord | DefectRecord) -> tuple[int, int, int, int]:
+    return row.bbox_y0, row.bbox_x0, row.bbox_y1, row.bbox_x1
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

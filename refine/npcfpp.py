@@ -88,8 +88,8 @@ class BoundarySynergy(nn.Module):
             wavelet=config.wavelet,
             mode=config.mode,
         )
-        change = change + self.edge(coarse - source, distance[:, None], blur_px)
-        return coarse + change * _rim(support)[:, None]
+        sharpening: Tensor = self.edge(coarse - source, distance[:, None], blur_px)
+        return coarse + (change + sharpening) * _rim(support)[:, None]
 
     def _changes(self, details: list[tuple[Tensor, Tensor]], brightness: Tensor, distance: Tensor) -> list[Details]:
         """Change of every level's sub-bands, finest first; ``distance`` (B, 1, H, W)."""

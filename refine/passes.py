@@ -223,7 +223,7 @@ def refine_defects(
     made = {"render": drawn.image, "npcf": coarse.image}
     if "paste" in stages:
         made["paste"] = paste(picture, scene, look)
-    kept = {
+    kept: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = {
         name: _array(torch.where(support[:, None], quantised(made[name], source.dtype), source).permute(0, 2, 3, 1))
         for name in stages
     }

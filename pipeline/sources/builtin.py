@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sources.decode import DecodeError, decode
+from pipeline.sources.decode import DecodeError, decode, eight_bits
 from pipeline.sources.procedural import IMAGES_PER_SURFACE, SURFACES, surface_image
 
 __all__ = ["BUILTIN_CATEGORIES", "builtin_image", "builtin_licence", "builtin_size"]
@@ -112,6 +112,6 @@ def _bundled_photograph(file: str) -> NDArray[np.uint8]:
     """Pixels (H, W, C) of a photograph inside the scikit-image package."""
     data = files("skimage.data").joinpath(file).read_bytes()
     try:
-        return decode(data, max_pixels=_BUNDLED_MAX_PIXELS).pixels
+        return eight_bits(decode(data, max_pixels=_BUNDLED_MAX_PIXELS).pixels)
     except DecodeError as error:
         raise OSError(f"{file} of the installed scikit-image: {error.detail}") from None

@@ -1,11 +1,14 @@
-"""Pixels of a photograph: bytes of a file to 8-bit grey or colour, then fitted to a square.
+"""Pixels of a photograph: bytes of a file to grey or colour of 8 or 16 bits, then fitted to a square.
 
 Formats are PNG, JPEG, BMP, TIFF and WebP, told by their signature, never by the file's name. The size is
 read from the header and judged before any pixel is decoded. Choices that a reader of the corpus should know:
 
-- 16-bit grey is divided by 257 and rounded, so 65535 becomes 255. 16-bit colour is read by Pillow, which
-  keeps the high byte; both are reported with a bit depth of 16. No stretch is made for the content: a 12-bit
-  camera that leaves the top four bits empty gives a dark picture, and has to be rescaled beforehand.
+- Read to 8 bits, 16-bit grey is divided by 257 and rounded, so 65535 becomes 255, and of 16-bit colour the
+  high byte is kept; both are reported with a bit depth of 16. Read to 16 bits, PNG and TIFF files keep their
+  values, and 8-bit values are multiplied by 257. No stretch is made for the content: a 12-bit camera that
+  leaves the top four bits empty gives a dark picture, and has to be rescaled beforehand.
+- 16-bit CMYK, colour with premultiplied alpha, and compressed TIFF files with their colours in separate planes are
+  read to 8 bits first in either case.
 - Transparency is laid on white, as viewers do. A picture whose alpha is zero everywhere is read as opaque:
   such files come from exporters that never filled that channel.
 - 32-bit integer and float samples are refused, since nothing in them says which value is white.
@@ -19,11 +22,12 @@ from __future__ import annotations
 import io
 import re
 import struct
+import sys
 import threading
 import warnings
 import zlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +42,27 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from manifests.config import FitPolicy
+from manifests.config import BitDepth, FitPolicy
 from manifests.records import SourceStatus
 
-__all__ = ["MIN_SIDE_PX", "DecodeError", "Photograph", "decode", "fit", "fit_mask", "is_grey"]
+__all__ = ["MIN_SIDE_PX", "DecodeError", "Photograph", "Pixels", "decode", "eight_bits", "fit", "fit_mask", "is_grey"]
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+_AnyPixels = TypeVar("_AnyPixels", NDArray[np.uint8], NDArray[np.uint16])
 
 MIN_SIDE_PX: Final = 16
 
 _RESAMPLING: Final = Image.Resampling.BICUBIC
+_WHITE_16: Final = 65535
 _TIFF_BITS_PER_SAMPLE: Final = 258
 _BMP_HEADER_SIZES: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _GREY_MODES: Final = frozenset({"1", "L", "LA", "La"})
+# Pillow's names for the layout of 16-bit colour in a file. Each is read to 8 bits by taking the byte that its end (L or
+# B, the order of bytes) calls the high one; named by the other end, the same file gives its low bytes.
+_WIDE_LAYOUTS: Final = frozenset({"RGB;16", "RGBX;16", "RGBA;16", "R;16", "G;16", "B;16", "A;16"})
+_PLANES: Final = ("R", "G", "B", "A")
+_OTHER_END: Final = {"L": "B", "B": "L"}
+_NATIVE_END: Final = "L" if sys.byteorder == "little" else "B"
 _UNSCALED_MODES: Final = {"I": "32-bit integer", "F": "32-bit float"}
 
 # What Pillow's plugins raise on damaged data. MemoryError is left out: it says nothing about the file.
@@ -103,8 +117,8 @@ class Photograph:
 
     Attributes
     ----------
-    pixels : NDArray[np.uint8]
-        (H, W, C), C = 1 for grey files and 3 for colour files.
+    pixels : NDArray[np.uint8] or NDArray[np.uint16]
+        (H, W, C), C = 1 for grey files and 3 for colour files; of the type that was asked for.
     width_px, height_px : int
         Size after the EXIF orientation was applied.
     channels : int
@@ -113,15 +127,15 @@ class Photograph:
         Bits per sample as stored: 1, 8 or 16; palettes and 2- and 4-bit grey count as 8.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     width_px: int
     height_px: int
     channels: int
     bit_depth: int
 
 
-def decode(data: bytes, *, max_pixels: int) -> Photograph:
-    """Decode a file's bytes to 8-bit grey or colour, upright.
+def decode(data: bytes, *, max_pixels: int, bit_depth: BitDepth = 8) -> Photograph:
+    """Decode a file's bytes to grey or colour, upright.
 
     Parameters
     ----------
@@ -129,11 +143,13 @@ def decode(data: bytes, *, max_pixels: int) -> Photograph:
         The whole file.
     max_pixels : int
         Largest width x height that is decoded, judged from the header.
+    bit_depth : {8, 16}
+        Bits of each channel of the pixels.
 
     Returns
     -------
     Photograph
-        Pixels (H, W, C), uint8.
+        Pixels (H, W, C), uint8 or uint16.
 
     Raises
     ------
@@ -149,29 +165,37 @@ def decode(data: bytes, *, max_pixels: int) -> Photograph:
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _decode(plugin, data, max_pixels)
+            return _decode(plugin, data, max_pixels, bit_depth)
         except Image.DecompressionBombError as error:
             raise DecodeError(SourceStatus.TOO_LARGE, _one_line(error)) from None
         except _DAMAGE as error:
             raise DecodeError(SourceStatus.CORRUPT, f"damaged or truncated: {_one_line(error)}") from None
 
 
-def is_grey(pixels: NDArray[np.uint8]) -> bool:
+def eight_bits(pixels: Pixels) -> NDArray[np.uint8]:
+    """Pixels of any shape as a screen shows them: 16-bit values divided by 257 and rounded, 8-bit ones as they are."""
+    if pixels.dtype == np.uint8:
+        return np.asarray(pixels, dtype=np.uint8)
+    return np.asarray((pixels.astype(np.uint32) + 128) // 257, dtype=np.uint8)
+
+
+def is_grey(pixels: Pixels) -> bool:
     """Whether a picture (H, W, C) has no colour: one channel, or all channels equal."""
     first = pixels[..., :1]
     return pixels.shape[-1] == 1 or bool(np.array_equal(pixels[..., 1:], np.broadcast_to(first, pixels[..., 1:].shape)))
 
 
-def fit(pixels: NDArray[np.uint8], *, size: int, policy: FitPolicy) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def fit(pixels: Pixels, *, size: int, policy: FitPolicy) -> tuple[Pixels, NDArray[np.bool_]]:
     """Fit a picture to a square.
 
-    Resampling is Pillow's antialiased bicubic, in fixed-point arithmetic: the same bytes on every machine. It
-    keeps fine grain evenly sharp at ratios near 1 and overshoots a step by at most 5 % when it reduces; a
-    non-negative kernel beats with the grain, and Lanczos overshoots twice as much.
+    Resampling is Pillow's antialiased bicubic. It keeps fine grain evenly sharp at ratios near 1 and overshoots a step
+    by at most 5 % when it reduces; a non-negative kernel beats with the grain, and Lanczos overshoots twice as much.
+    8-bit pictures are resampled in fixed-point arithmetic: the same bytes on every machine. 16-bit ones are summed in
+    double precision and rounded.
 
     Parameters
     ----------
-    pixels : NDArray[np.uint8]
+    pixels : NDArray[np.uint8] or NDArray[np.uint16]
         (H, W, C), C in {1, 3}.
     size : int
         Side S of the square, pixels.
@@ -181,22 +205,28 @@ def fit(pixels: NDArray[np.uint8], *, size: int, policy: FitPolicy) -> tuple[NDA
 
     Returns
     -------
-    image : NDArray[np.uint8]
-        (S, S, C).
+    image : NDArray[np.uint8] or NDArray[np.uint16]
+        (S, S, C), of the type given.
     valid : NDArray[np.bool_]
         (S, S), False where padding was added.
     """
     frame = _Frame.of(pixels.shape[0], pixels.shape[1], size, policy)
     cropped = pixels[frame.crop]
-    if cropped.shape[:2] == frame.inner:
-        inner = cropped
-    else:
-        planes = cropped[..., 0] if cropped.shape[-1] == 1 else cropped
-        resized = Image.fromarray(np.ascontiguousarray(planes)).resize(frame.inner[::-1], _RESAMPLING)
-        inner = np.asarray(resized).reshape(*frame.inner, cropped.shape[-1])
+    inner = cropped if cropped.shape[:2] == frame.inner else _resized(cropped, frame.inner)
     image = np.pad(inner, (*frame.padding, (0, 0)), mode="edge")
     valid = np.pad(np.ones(frame.inner, dtype=np.bool_), frame.padding)
     return np.ascontiguousarray(image), valid
+
+
+def _resized(pixels: Pixels, shape: tuple[int, int]) -> Pixels:
+    """Pixels (H, W, C) resampled to (h, w, C), of the same type."""
+    channels = pixels.shape[-1]
+    if pixels.dtype == np.uint8:
+        planes = np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)
+        return np.asarray(Image.fromarray(planes).resize(shape[::-1], _RESAMPLING)).reshape(*shape, channels)
+    wide = [Image.fromarray(pixels[..., k].astype(np.float32)) for k in range(channels)]
+    made = np.stack([np.asarray(plane.resize(shape[::-1], _RESAMPLING)) for plane in wide], axis=-1)
+    return np.asarray(np.clip(np.rint(made), 0, _WHITE_16), dtype=np.uint16)
 
 
 def fit_mask(mask: NDArray[np.bool_], *, size: int, policy: FitPolicy) -> NDArray[np.bool_]:
@@ -256,18 +286,36 @@ def _plugin(data: bytes) -> type[ImageFile.ImageFile] | None:
     return None
 
 
-def _decode(plugin: type[ImageFile.ImageFile], data: bytes, max_pixels: int) -> Photograph:
+def _decode(plugin: type[ImageFile.ImageFile], data: bytes, max_pixels: int, bit_depth: BitDepth) -> Photograph:
     if plugin is WebPImagePlugin.WebPImageFile:
         _check_size(*_webp_size(data), max_pixels)  # its decoder allocates the canvas when it is opened
-    with plugin(io.BytesIO(data)) as image:
+    with _opened(plugin, data) as image:
         _check_size(image.width, image.height, max_pixels)
         if isinstance(image, PngImagePlugin.PngImageFile):
             with PngImagePlugin.PngImageFile(io.BytesIO(data)) as twin:
                 twin.verify()  # checks every chunk's CRC, and leaves the object unusable
-        bit_depth = _bit_depth(image, data)
-        image.load()
-        pixels = _to_8_bit(_upright(image))
-    return Photograph(pixels, pixels.shape[1], pixels.shape[0], pixels.shape[2], bit_depth)
+        stored = _bit_depth(image, data)
+        pixels = _to_8_bit(_loaded(image)) if bit_depth == 8 else _to_16_bit(image, plugin, data)
+    return Photograph(pixels, pixels.shape[1], pixels.shape[0], pixels.shape[2], stored)
+
+
+def _opened(plugin: type[ImageFile.ImageFile], data: bytes) -> ImageFile.ImageFile:
+    """A file's header read. Uncompressed 16-bit planes of a TIFF are named so; Pillow takes them for 8 bits wide."""
+    image = plugin(io.BytesIO(data))
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and _bit_depth(image, data) == 16:
+        end = "L" if data.startswith(b"II") else "B"
+        image.tile = [
+            tile._replace(args=(f"{tile.args[0]};16{end}", *tile.args[1:]))
+            if tile.codec_name == "raw" and isinstance(tile.args, tuple) and tile.args[0] in _PLANES
+            else tile
+            for tile in image.tile
+        ]
+    return image
+
+
+def _loaded(image: ImageFile.ImageFile) -> Image.Image:
+    image.load()
+    return _upright(image)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -317,8 +365,7 @@ def _to_8_bit(image: Image.Image) -> NDArray[np.uint8]:
         kind = _UNSCALED_MODES[image.mode]
         raise DecodeError(SourceStatus.NOT_AN_IMAGE, f"{kind} samples have no known white; save as 8 or 16 bits")
     if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        return ((wide + 128) // 257).astype(np.uint8)[..., None]
+        return eight_bits(np.asarray(image).astype(np.uint16))[..., None]
     grey = image.mode in _GREY_MODES
     if image.has_transparency_data:
         return _on_white(np.asarray(image.convert("LA" if grey else "RGBA")))
@@ -329,12 +376,57 @@ def _to_8_bit(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(plain).reshape(plain.height, plain.width, -1)
 
 
-def _on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _to_16_bit(image: ImageFile.ImageFile, plugin: type[ImageFile.ImageFile], data: bytes) -> NDArray[np.uint16]:
+    """Pixels (H, W, C), uint16, C in {1, 3}, of an opened file: its own 16-bit values, or its 8-bit ones times 257."""
+    if image.mode.startswith("I;16"):
+        return np.asarray(_loaded(image)).astype(np.uint16)[..., None]
+    layouts = {_layout(tile.args) for tile in image.tile}
+    if layouts == {"LA;16B"} and image.mode == "RGBA":
+        raw = _read_as("RGBA", plugin, data).astype(np.uint16)  # the four bytes of a pixel as they are in the file
+        return _on_white(_joined(raw[..., 0::2], raw[..., 1::2]))
+    if not all(layout[:-1] in _WIDE_LAYOUTS for layout in layouts):
+        return _to_8_bit(_loaded(image)).astype(np.uint16) * np.uint16(257)
+    low = _read_as(_OTHER_END, plugin, data)
+    wide = _joined(np.asarray(_loaded(image)), low)
+    key = image.info.get("transparency")  # the colour, in 16-bit values, that stands for nothing
+    if isinstance(key, tuple):
+        there = (wide != np.array(key, dtype=np.uint16)).any(axis=-1, keepdims=True)
+        wide = np.concatenate([wide, np.where(there, np.uint16(_WHITE_16), np.uint16(0))], axis=-1)
+    return _on_white(wide) if wide.shape[-1] == 4 else wide
+
+
+def _joined(high: Pixels, low: Pixels) -> NDArray[np.uint16]:
+    return np.asarray(high.astype(np.uint16) * np.uint16(256) + low, dtype=np.uint16)
+
+
+def _layout(arguments: object) -> str:
+    """Pillow's name for the layout of the samples of a tile, with the order of bytes spelt out."""
+    name = arguments[0] if isinstance(arguments, tuple) else arguments
+    layout = name if isinstance(name, str) else ""
+    return layout[:-1] + _NATIVE_END if layout.endswith(";16N") else layout
+
+
+def _read_as(layout: str | dict[str, str], plugin: type[ImageFile.ImageFile], data: bytes) -> NDArray[np.uint8]:
+    """Pixels of a file, upright, that is read once more in this layout, or with the other order of bytes."""
+    with _opened(plugin, data) as image:
+        image.tile = [tile._replace(args=_renamed(tile.args, layout)) for tile in image.tile]
+        return np.asarray(_loaded(image))
+
+
+def _renamed(arguments: object, layout: str | dict[str, str]) -> tuple[object, ...] | str:
+    own = _layout(arguments)
+    name = layout if isinstance(layout, str) else own[:-1] + layout[own[-1]]
+    return (name, *arguments[1:]) if isinstance(arguments, tuple) else name
+
+
+def _on_white(pixels: _AnyPixels) -> _AnyPixels:
     """Colour (H, W, C) of pixels (H, W, C + 1) with straight alpha, laid on white."""
-    colour, alpha = pixels[..., :-1], pixels[..., -1:].astype(np.uint32)
-    if not alpha.any() or (alpha == 255).all():
+    colour, alpha = pixels[..., :-1], pixels[..., -1:]
+    white = np.iinfo(pixels.dtype).max
+    if not alpha.any() or (alpha == white).all():
         return np.ascontiguousarray(colour)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    share = alpha.astype(np.uint32)  # wide enough for white squared and half of white, of 16 bits too
+    return ((colour * share + white * (white - share) + white // 2) // white).astype(pixels.dtype)
 
 
 def _one_line(error: Exception) -> str:

@@ -35,13 +35,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.config import FitPolicy, SourceKind, SourceSpec, expand_path
+from manifests.config import BitDepth, FitPolicy, SourceKind, SourceSpec, expand_path
 from manifests.errors import SourceError
 from manifests.hashing import sha256_bytes
 from manifests.layout import safe_join
 from manifests.records import SourceStatus
 from pipeline.sources.builtin import BUILTIN_CATEGORIES, builtin_image, builtin_licence, builtin_size
-from pipeline.sources.decode import DecodeError, decode, fit, fit_mask
+from pipeline.sources.decode import DecodeError, Pixels, decode, eight_bits, fit, fit_mask
 
 __all__ = ["IMAGE_SUFFIXES", "Category", "LoadedSource", "list_categories", "read_source"]
 
@@ -111,8 +111,8 @@ class LoadedSource:
         What became of it.
     detail : str
         One line: what the decoder said, or what is odd about the mask.
-    image : NDArray[np.uint8] or None
-        (S, S, C); None if not usable.
+    image : NDArray[np.uint8] or NDArray[np.uint16] or None
+        (S, S, C), of as many bits as were asked for; None if not usable.
     valid : NDArray[np.bool_] or None
         (S, S), False where padding was added; None if not usable.
     user_mask : NDArray[np.bool_] or None
@@ -128,7 +128,7 @@ class LoadedSource:
     bit_depth: int
     status: SourceStatus
     detail: str
-    image: NDArray[np.uint8] | None
+    image: Pixels | None
     valid: NDArray[np.bool_] | None
     user_mask: NDArray[np.bool_] | None
 
@@ -476,7 +476,9 @@ def _layout_of(folder: Path) -> str:
 # ---------------------------------------------------------------- reading
 
 
-def read_source(category: Category, file: str, *, size: int, fit_policy: FitPolicy, max_pixels: int) -> LoadedSource:
+def read_source(
+    category: Category, file: str, *, size: int, fit_policy: FitPolicy, max_pixels: int, bit_depth: BitDepth = 8
+) -> LoadedSource:
     """Read, decode and fit one photograph of a category.
 
     A bad file never raises: its status and detail say what is wrong.
@@ -493,6 +495,8 @@ def read_source(category: Category, file: str, *, size: int, fit_policy: FitPoli
         For photographs that are not square.
     max_pixels : int
         Largest photograph that is decoded.
+    bit_depth : {8, 16}
+        Bits of each channel of the picture; 8-bit photographs are multiplied by 257 for 16.
 
     Returns
     -------
@@ -500,7 +504,7 @@ def read_source(category: Category, file: str, *, size: int, fit_policy: FitPoli
         With arrays if its status is ``ok``.
     """
     if category.root is None:
-        return _read_builtin(category, file, size=size, fit_policy=fit_policy)
+        return _read_builtin(category, file, size=size, fit_policy=fit_policy, bit_depth=bit_depth)
     try:
         data = safe_join(category.root, file).read_bytes()
     except OSError as error:
@@ -508,25 +512,28 @@ def read_source(category: Category, file: str, *, size: int, fit_policy: FitPoli
     except ValueError as error:
         return _unusable(file, b"", SourceStatus.UNREADABLE, str(error))
     try:
-        photograph = decode(data, max_pixels=max_pixels)
+        photograph = decode(data, max_pixels=max_pixels, bit_depth=bit_depth)
     except DecodeError as error:
         return _unusable(file, data, error.status, error.detail)
     loaded = _usable(category, file, photograph.pixels, photograph.bit_depth, size=size, fit_policy=fit_policy)
     return replace(loaded, sha256=sha256_bytes(data), bytes=len(data))
 
 
-def _read_builtin(category: Category, file: str, *, size: int, fit_policy: FitPolicy) -> LoadedSource:
+def _read_builtin(
+    category: Category, file: str, *, size: int, fit_policy: FitPolicy, bit_depth: BitDepth
+) -> LoadedSource:
     path = f"builtin:{category.category}/{file}"
     try:
         pixels = builtin_image(category.category, int(file))
     except OSError as error:
         return _unusable(path, b"", SourceStatus.UNREADABLE, f"{error}; install scikit-image again")
-    loaded = _usable(category, file, pixels, 8, size=size, fit_policy=fit_policy)
+    asked = pixels if bit_depth == 8 else pixels.astype(np.uint16) * np.uint16(257)
+    loaded = _usable(category, file, asked, 8, size=size, fit_policy=fit_policy)
     return replace(loaded, path=path, sha256=sha256_bytes(pixels.tobytes()), bytes=pixels.nbytes)
 
 
 def _usable(
-    category: Category, file: str, pixels: NDArray[np.uint8], bit_depth: int, *, size: int, fit_policy: FitPolicy
+    category: Category, file: str, pixels: Pixels, bit_depth: int, *, size: int, fit_policy: FitPolicy
 ) -> LoadedSource:
     image, valid = fit(pixels, size=size, policy=fit_policy)
     mask, detail = _user_mask(category, file, pixels.shape[:2])
@@ -558,7 +565,7 @@ def _user_mask(category: Category, file: str, shape: tuple[int, ...]) -> tuple[N
     name = f"{PurePosixPath(file).stem}.png"
     try:
         data = safe_join(category.masks, name).read_bytes()
-        mask = decode(data, max_pixels=shape[0] * shape[1]).pixels
+        mask = eight_bits(decode(data, max_pixels=shape[0] * shape[1]).pixels)
     except OSError as error:
         return None, f"no mask {name}: {error.strerror or type(error).__name__}"
     except ValueError:

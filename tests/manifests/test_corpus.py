@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from manifests import Corpus, layout
 from manifests.corpus import CorpusInfo, read_array
 from manifests.errors import CorpusError
-from manifests.records import SampleRecord, SampleStatus, SourceRecord, SourceStatus
+from manifests.records import DefectRecord, SampleRecord, SampleStatus, SourceRecord, SourceStatus
 from pipeline.finalise import finalise
 from pipeline.recipe import Recipe
 from pipeline.store import ArraySpec, create_array, open_output, write_shard
@@ -49,8 +49,26 @@ def sample_record(key: str, index: int, row: int, per_shard: int) -> SampleRecor
         dihedral=0, angle_deg=0.0, from_edge=False, anchor_y=0.5, anchor_x=0.5, asked_area=0.01,
         asked_severity=row / 10, extent=0.5, center_y=0.5, center_x=0.5, width=0.01, seed_path=f"0/4/{index}",
         status=SampleStatus.INVISIBLE if index == 1 else SampleStatus.OK, attempts=1, area_px=3, area_fraction=0.01,
-        severity=row / 10, length_px=9.0, relief_px=0.0, contrast=20.0, residual=1e-4, iterations=7, bbox_y0=0,
-        bbox_x0=0, bbox_y1=2, bbox_x1=3, image_sha256=SHA256, mask_sha256=SHA256,
+        severity=row / 10, length_px=9.0, relief_px=0.0, contrast=20.0, residual=1e-4, cycles=7, bbox_y0=0,
+        bbox_x0=0, bbox_y1=2, bbox_x1=3, image_sha256=SHA256, mask_sha256=SHA256, faint_px=1, unlabelled_px=0,
+        unseen_px=0, outside_px=0, off_part_px=0, touching_px=0, defects=defect_records(index, row),
+    )  # fmt: skip
+
+
+def defect_records(index: int, row: int) -> tuple[DefectRecord, ...]:
+    """One crack; every second sample has a pit beside it, and every third a crack that found no place."""
+    there = SampleStatus.INVISIBLE if index == 1 else SampleStatus.OK
+    kinds = [("fracture", there)]
+    kinds += [("pitting", there)] * (row % 2) + [("fracture", SampleStatus.CROWDED)] * (row % 3 == 2)
+    return tuple(
+        DefectRecord(
+            mechanism=mechanism, trajectory=row, snapshot=0, dihedral=0, angle_deg=0.0, from_edge=False, anchor_y=0.5,
+            anchor_x=0.5, asked_area=0.01, asked_severity=0.5, width=0.01, status=status, attempts=1, extent=0.5,
+            center_y=0.5, center_x=0.5, severity=row / 10, length_px=9.0, relief_px=0.0, residual=1e-4, cycles=7,
+            area_px=3, area_fraction=0.01, contrast=20.0, bbox_y0=0, bbox_x0=0, bbox_y1=2, bbox_x1=3,
+            instance=number if status is SampleStatus.OK else 0, window_y=0, window_x=0, window_side=16,
+        )
+        for number, (mechanism, status) in enumerate(kinds, start=1)
     )  # fmt: skip
 
 
@@ -74,23 +92,35 @@ def write_array(
     return values
 
 
-def write_corpus(out: Path, rng: np.random.Generator, *, size: int = 16) -> Stored:
-    recipe = Recipe.model_validate({"mechanisms": {"fracture": {}, "pitting": {}}})
+def write_corpus(out: Path, rng: np.random.Generator, *, size: int = 16, rich: bool = False) -> Stored:
+    """A corpus of made-up arrays; a rich one has 16-bit pictures, instances and two stages."""
+    several = {"placement": {"defects": [1, 3]}, "store": {"stages": ["npcf", "paste"]}}
+    recipe = Recipe.model_validate({"mechanisms": {"fracture": {}, "pitting": {}}, **(several if rich else {})})
     open_output(out, recipe)
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
     records: list[SampleRecord] = []
     for key, (count, per_shard, channels) in CATEGORIES.items():
         image = rng.integers(0, 256, (count, size, size, channels), dtype=np.uint8)
+        if rich:
+            image = image.astype(np.uint16) * 257
         opening, damage = rng.random((2, count, size, size)).astype(np.float16)
         arrays[key] = {
             "image": write_array(out, key, "image", image, per_shard),
-            "mask": write_array(out, key, "mask", np.where(image[..., 0] > 200, 255, 0).astype(np.uint8), per_shard),
+            "mask": write_array(
+                out, key, "mask", np.where(image[..., 0] > image.max() // 2, 255, 0).astype(np.uint8), per_shard
+            ),
             "opening": write_array(out, key, "opening", opening, per_shard, "px"),
             "damage": write_array(out, key, "damage", damage, per_shard, "1"),
             "depth": write_array(out, key, "depth", np.zeros_like(damage), per_shard, "px"),
+            "product": write_array(out, key, "product", np.zeros_like(damage), per_shard, "px"),
             "source": write_array(out, key, "source", image[:SOURCES] // 2, SOURCES),
             "foreground": write_array(out, key, "foreground", (image[:SOURCES, ..., 0] > 50).astype(np.uint8), SOURCES),
         }
+        if rich:
+            for name in ("stage_paste", "stage_npcf"):
+                arrays[key][name] = write_array(out, key, name, image // (2 + len(name) % 2), per_shard)
+            values = rng.integers(0, 3, (count, size, size), dtype=np.uint8)
+            arrays[key]["instance"] = write_array(out, key, "instance", values, per_shard, "1")
         records += [sample_record(key, len(records) + row, row, per_shard) for row in range(count)]
     for name in (layout.INVENTORY, layout.PLAN):
         (out / name).write_bytes(b"of no concern to the reader")
@@ -222,8 +252,30 @@ def test_filter_by_value_and_by_membership(stored: Stored) -> None:
     assert len(corpus) == 8, "a filter is a view and leaves the corpus as it was"
 
 
-def test_sample_has_the_fields_of_its_own_mechanism_and_no_others(stored: Stored) -> None:
-    assert {tuple(sample.fields) for sample in Corpus(stored.path)} == {("opening", "damage")}
+def test_sample_has_the_fields_of_its_own_defects_and_no_others(stored: Stored) -> None:
+    for sample in Corpus(stored.path, statuses=None):
+        with_pit = sample.record.row % 2 and sample.record.status is SampleStatus.OK
+        assert sample.field_names == ("opening", "damage", *(("depth", "product") if with_pit else ()))
+
+
+def test_corpus_of_one_defect_a_picture_keeps_no_stages_and_its_instance_is_its_mask(stored: Stored) -> None:
+    for sample in Corpus(stored.path):
+        assert sample.stages == {}
+        assert_array_equal(sample.instances, np.uint8(sample.mask > 0), strict=True)
+
+
+def test_instances_and_stages_come_back_as_written_in_the_order_of_the_passes(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    written = write_corpus(tmp_path / "out", rng, rich=True)
+    for sample in Corpus(written.path, statuses=None):
+        arrays, row = written.arrays[f"{sample.record.dataset}/{sample.record.category}"], sample.record.row
+        assert_array_equal(sample.instances, arrays["instance"][row], strict=True)
+        assert list(sample.stages) == ["paste", "npcf"]
+        for name, picture in sample.stages.items():
+            assert_array_equal(picture, arrays[f"stage_{name}"][row], strict=True)
+        assert_array_equal(sample.image, arrays["image"][row], strict=True)
+        assert sample.image.dtype == sample.source.dtype == np.uint16
 
 
 def test_filter_by_an_unknown_column_names_those_there_are(stored: Stored) -> None:

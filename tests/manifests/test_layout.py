@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
+from typing import get_args
 from urllib.parse import unquote
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from manifests import layout
+from manifests.config import RefineStage
+from manifests.fields import FIELDS
 from manifests.layout import commit_name, safe_join, shard_file
 
 PARTS = st.text(st.sampled_from("ab-.%2D_"), min_size=1, max_size=7)
@@ -121,3 +124,9 @@ def test_every_part_of_a_corpus_has_its_name_in_the_module_docstring() -> None:
     drawn = set(re.findall(r"── ([\w.]+)", layout.__doc__))
     assert drawn == layout.TOP_LEVEL
     assert all(PurePosixPath(name).name == name for name in layout.TOP_LEVEL)
+
+
+def test_stages_are_those_of_the_recipe_in_the_order_of_the_passes_with_arrays_of_their_own() -> None:
+    assert layout.STAGES == get_args(RefineStage) == ("paste", "render", "npcf")
+    names = [layout.stage_array(stage) for stage in layout.STAGES]
+    assert not {*names, layout.INSTANCE} & {*layout.SAMPLE_ARRAYS, *layout.SOURCE_ARRAYS, *FIELDS}

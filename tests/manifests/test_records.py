@@ -14,7 +14,9 @@ from manifests.records import (
     SCHEMA_VERSION,
     BankRecord,
     CommitRecord,
+    DefectRecord,
     FileRecord,
+    PlannedDefect,
     PlanRow,
     SampleRecord,
     SampleStatus,
@@ -39,9 +41,12 @@ def a_value(annotation: Any) -> st.SearchStrategy[Any]:
     if annotation in VALUES:
         return VALUES[annotation]
     if get_origin(annotation) is tuple:
-        return st.lists(VALUES[get_args(annotation)[0]], max_size=3).map(tuple)
+        least = int(get_args(annotation)[0] is DefectRecord)  # a sample has one at least
+        return st.lists(a_value(get_args(annotation)[0]), min_size=least, max_size=3).map(tuple)
     if get_origin(annotation) is dict:
         return st.dictionaries(*map(a_value, get_args(annotation)), max_size=3)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return a_record(annotation)
     return st.sampled_from(get_args(annotation))  # a Literal
 
 
@@ -130,6 +135,23 @@ def test_unknown_key_is_refused() -> None:
         FileRecord.model_validate({"path": "data/a", "bytes": 1, "sha256": "00", "mode": 7})
 
 
+@settings(deadline=None)
+@given(row=a_record(PlanRow))
+def test_planned_defects_are_the_columns_of_the_row_and_the_others_after_them(row: PlanRow) -> None:
+    first, *others = row.planned()
+    assert tuple(others) == row.others
+    assert first.model_dump() == {name: getattr(row, name) for name in PlannedDefect.model_fields}
+
+
+def test_defect_that_is_not_known_is_refused() -> None:
+    row = PlannedDefect(
+        mechanism="fracture", trajectory=0, snapshot=0, dihedral=0, angle_deg=0.0, from_edge=False, anchor_y=0.5,
+        anchor_x=0.5, asked_area=0.01, asked_severity=0.5, width=0.01,
+    )  # fmt: skip
+    with pytest.raises(ValidationError, match="mode"):
+        PlannedDefect.model_validate({**row.model_dump(), "mode": 7})
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_number_that_json_cannot_hold_is_refused(value: float) -> None:
     with pytest.raises(ValidationError, match="finite"):
@@ -146,5 +168,6 @@ def test_plan_row_id_depends_on_all_but_the_place_in_the_store(record: PlanRow, 
     identity = plan_row_id(fields)
     assert len(identity) == 16
     assert plan_row_id(fields | {"shard": shard, "row": row, "id": "x"}) == identity
+    assert "others" in fields
     for name in fields.keys() - {"id", "shard", "row"}:
         assert plan_row_id(fields | {name: "another"}) != identity or fields[name] == "another"

@@ -25,7 +25,7 @@ def numbers(seed: int, stage: Stage, *position: int) -> np.ndarray[tuple[int], n
 
 
 def test_stage_numbers_never_change() -> None:
-    numbers_by_name = {"BUILTIN": 1, "PLAN": 2, "BANK": 3, "SAMPLE": 4, "ROUGHNESS": 5}
+    numbers_by_name = {"BUILTIN": 1, "PLAN": 2, "BANK": 3, "SAMPLE": 4, "ROUGHNESS": 5, "NOISE": 6}
     assert {stage.name: int(stage) for stage in Stage} == numbers_by_name
 
 

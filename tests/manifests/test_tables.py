@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from manifests.errors import CorpusError
-from manifests.records import BankRecord, FileRecord, PlanRow, SampleRecord, SourceRecord
+from manifests.records import BankRecord, DefectRecord, FileRecord, PlannedDefect, PlanRow, SampleRecord, SourceRecord
 from manifests.tables import arrow_schema, from_table, read_table, to_table, write_table
 
 ROW_TYPES = [SourceRecord, PlanRow, SampleRecord]  # those that are kept as tables
@@ -29,17 +29,27 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+PLAIN_COLUMNS = {pa.int64(), pa.float64(), pa.string(), pa.bool_(), pa.list_(pa.float64())}
+
+
 def column_values(annotation: Any) -> st.SearchStrategy[Any]:
     if annotation in PLAIN:
         return PLAIN[annotation]
     if get_origin(annotation) is tuple:
-        return st.lists(PLAIN[get_args(annotation)[0]], max_size=4).map(tuple)
+        least = int(get_args(annotation)[0] is DefectRecord)  # a sample has one at least
+        return st.lists(column_values(get_args(annotation)[0]), min_size=least, max_size=4).map(tuple)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return one_record(annotation)
     return st.sampled_from(get_args(annotation) or list(annotation))  # a Literal, or an enumeration
 
 
 def records(model: type[BaseModel]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(one_record(model), max_size=4)
+
+
+def one_record(model: type[BaseModel]) -> st.SearchStrategy[Any]:
     columns = {name: column_values(info.annotation) for name, info in model.model_fields.items()}
-    return st.lists(st.builds(model, **columns), max_size=4)
+    return st.builds(model, **columns)
 
 
 @pytest.mark.parametrize("model", ROW_TYPES)
@@ -57,8 +67,24 @@ def test_columns_are_the_fields_in_order_with_plain_types(model: type[BaseModel]
     schema = arrow_schema(model)
     assert schema.names == list(model.model_fields)
     assert not any(field.nullable for field in schema)
-    plain = {pa.int64(), pa.float64(), pa.string(), pa.bool_(), pa.list_(pa.float64())}
-    assert set(schema.types) <= plain
+    assert {kind for kind in schema.types if not is_list_of_structs(kind)} <= PLAIN_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("model", "column", "nested"), [(PlanRow, "others", PlannedDefect), (SampleRecord, "defects", DefectRecord)]
+)
+def test_records_in_a_record_are_a_list_of_structs_with_its_fields_in_order(
+    model: type[BaseModel], column: str, nested: type[BaseModel]
+) -> None:
+    kind = arrow_schema(model).field(column).type
+    assert is_list_of_structs(kind)
+    assert kind.value_type.names == list(nested.model_fields)
+    assert {field.type for field in kind.value_type} <= PLAIN_COLUMNS
+    assert not any(field.nullable for field in kind.value_type)
+
+
+def is_list_of_structs(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) and pa.types.is_struct(kind.value_type))
 
 
 def test_type_without_a_column_type_is_refused() -> None:
@@ -67,6 +93,12 @@ def test_type_without_a_column_type_is_refused() -> None:
 
     with pytest.raises(TypeError, match="bytes"):
         arrow_schema(Odd)
+
+    class OddList(BaseModel):
+        names: tuple[str, ...]
+
+    with pytest.raises(TypeError, match="tuple"):
+        arrow_schema(OddList)
     with pytest.raises(TypeError, match="dict"):  # a bank's record stays in its commit
         arrow_schema(BankRecord)
 
@@ -153,3 +185,17 @@ def test_damaged_text_is_a_corpus_error(tmp_path: Path) -> None:
     write_table(path, pa.table(columns, schema=arrow_schema(FileRecord)))
     with pytest.raises(CorpusError, match="FileRecord: a text is damaged"):
         from_table(read_table(path), FileRecord)
+
+
+def test_column_of_records_with_a_field_less_or_more_is_a_corpus_error() -> None:
+    some: dict[pa.DataType, object] = {pa.int64(): 1, pa.float64(): 0.5, pa.bool_(): True, pa.string(): "a"}
+    whole = arrow_schema(PlanRow).field("others").type.value_type
+    for fields, named in (
+        ([f for f in whole if f.name != "width"], "width"),
+        ([*whole, pa.field("mode", pa.int64())], "mode"),
+    ):
+        values = {f.name: some[f.type] for f in fields}
+        plain = {f.name: [some[f.type]] for f in arrow_schema(PlanRow) if f.name != "others"}
+        odd = pa.table({**plain, "others": pa.array([[values]], pa.list_(pa.struct(fields)))})
+        with pytest.raises(CorpusError, match=rf"others\.0\.{named}"):
+            from_table(odd, PlanRow)

@@ -10,11 +10,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
+
+from pipeline.generate import generate
+from pipeline.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
@@ -66,6 +71,11 @@ class CommandLine:
         )
 
 
+SEVERAL = {
+    "name": "several",
+    "placement": {"defects": [1, 4]},
+    "store": {"shard_images": 5, "stages": ["npcf", "paste", "render"]},
+}
 MECHANISMS_OF_RECIPE = ("fracture", "pitting")  # one that opens, one that changes the surface
 
 
@@ -105,8 +115,33 @@ def finished(tmp_path_factory: pytest.TempPathFactory, recipe_file: Path) -> Pat
 
 
 @pytest.fixture(scope="session")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with up to four defects in a picture, and all stages kept; not to be changed."""
+    out = tmp_path_factory.mktemp("several") / "corpus"
+    generate(out, Recipe.model_validate(yaml.safe_load(RECIPE) | SEVERAL), workers=1)
+    return out
+
+
+@pytest.fixture(scope="session")
 def finished_digest(finished: Path) -> dict[str, str]:
     return digest(finished)
+
+
+@pytest.fixture(scope="session")
+def rich(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> Path:
+    """A finished corpus like the other, with up to four defects in a picture and all stages; not to be changed."""
+    settings: dict[str, Any] = yaml.safe_load(RECIPE)
+    settings.update(placement={"defects": [1, 4]})
+    settings["store"].update(stages=["npcf", "paste", "render"])
+    out = tmp_path_factory.mktemp("rich") / "corpus"
+    generate(out, Recipe.model_validate(settings), workers=1, shared_bank=finished)
+    return out
+
+
+@pytest.fixture
+def copied_rich(rich: Path, tmp_path: Path) -> Path:
+    """A copy of the rich corpus to be damaged."""
+    return Path(shutil.copytree(rich, tmp_path / "rich"))
 
 
 @pytest.fixture

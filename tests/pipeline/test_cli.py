@@ -6,21 +6,24 @@ import importlib.metadata
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from manifests import __version__
+from manifests import Corpus, __version__
 from manifests.records import SampleStatus
 from physics.registry import MECHANISMS
 from pipeline import cli
+from pipeline.generate import Interrupted
+from pipeline.inspection_card import draw_cards
 from pipeline.mechanism_reference import mechanism_reference, parameter_rows
 from pipeline.recipe import Recipe
 from tests.pipeline.conftest import digest, surface
@@ -351,6 +354,7 @@ def test_sheet_that_cannot_be_written_is_one_line_and_exit_2(finished: Path, say
     [
         ("--category", "bricks", "not in .*; there is brick, hex_nut"),
         ("--mechanism", "rust", "not in .*; there is fracture, pitting"),
+        ("--sample", "0123456789abcdef", r"not in .*; there is ([0-9a-f]{16}, ){12}\.\.\."),
         ("--count", "0", "Invalid value for '--count'"),
     ],
 )
@@ -412,6 +416,91 @@ def test_sheet_is_written(finished: Path, say: Callable[..., Said], tmp_path: Pa
         assert np.asarray(picture).std() > 10
 
 
+def test_inspection_cards_are_written(several: Path, say: Callable[..., Said], tmp_path: Path) -> None:
+    said = say("sheet", several, "cards.png", "--stages", "--count", "2")
+    assert (said.code, said.err) == (0, "")
+    assert say("sheet", several, "all.png", "--stages").code == 0
+    with Image.open(tmp_path / "cards.png") as two, Image.open(tmp_path / "all.png") as six:
+        assert six.height > 2.5 * two.height
+        assert np.asarray(two).std() > 10
+
+
+def test_inspection_card_of_one_sample_is_asked_for_by_its_id(
+    several: Path, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    chosen = Corpus(several)[3].record.id
+    assert say("sheet", several, "by-id.png", "--stages", "--sample", chosen).code == 0
+    drawn = draw_cards(Corpus(several).where(id=chosen), [0])
+    with Image.open(tmp_path / "by-id.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), np.asarray(drawn))
+
+
+def test_inspection_cards_of_a_corpus_without_stages_are_one_line_and_exit_2(
+    finished: Path, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    said = say("sheet", finished, "cards.png", "--stages")
+    assert said.code == 2
+    assert re.search(r"keeps no stages .* --keep-stages, or with store\.stages", one_line(said))
+    assert not (tmp_path / "cards.png").exists()
+
+
+def test_stages_are_kept_on_demand_and_are_part_of_the_recipe(
+    say: Callable[..., Said], recipe_file: Path, finished: Path
+) -> None:
+    options = ("--config", recipe_file, "--count", "4", "--bank", finished)
+    said = say("generate", "out", *options, "--keep-stages")
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(say("info", "out", "--json").out)["config"]["store"]["stages"] == ["paste", "render", "npcf"]
+    assert say("verify", "out").code == 0
+    assert say("sheet", "out", "cards.png", "--stages").code == 0
+    said = say("generate", "out", *options)
+    assert said.code == 2
+    assert "was begun with another recipe" in one_line(said)
+    assert "store.stages" in said.err
+
+
+def test_plan_with_stages_is_that_of_generate_with_stages(
+    say: Callable[..., Said], recipe_file: Path, finished: Path
+) -> None:
+    assert say("plan", "out", "--config", recipe_file, "--count", "4", "--keep-stages").code == 0
+    options = ("--config", recipe_file, "--count", "4", "--bank", finished)
+    assert say("generate", "out", *options).code == 2
+    assert say("generate", "out", *options, "--keep-stages").code == 0
+
+
+def test_info_counts_what_must_not_be(finished: Path, copied: Path, say: Callable[..., Said]) -> None:
+    said = say("info", finished)
+    assert "what must not be, counted over all 24 samples" in said.out
+    rows = dict(re.findall(r"^│ ([a-z ]+?) +│ +(\d*) +│ +(?:\d*) +│$", said.out, flags=re.MULTILINE))
+    assert rows["visibly changed outside the mask"] == rows["changed outside the support"] == "0"
+    told = json.loads((copied / "corpus.json").read_bytes())
+    told["invariants"] |= {"unlabelled_px": 12345, "instances_touching": 67, "faint_share": 0.125}
+    (copied / "corpus.json").write_text(json.dumps(told), encoding="utf-8")
+    said = say("info", copied)
+    assert re.search(r"visibly changed outside the mask +│ +12,345 │", said.out)
+    assert re.search(r"defects that touch each other +│ +│ +67 │", said.out)
+    assert "outside the mask, changed too faintly to be seen: 12.5 % of the mask" in said.out
+
+
+def test_interruption_of_a_job_is_exit_130(
+    say: Callable[..., Said], recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> NoReturn:
+        raise Interrupted
+
+    def leave(code: int) -> NoReturn:  # as os._exit, which would end the tests
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for name in ("generate", "prepare", "fill_bank"):
+        monkeypatch.setattr(f"pipeline.generate.{name}", interrupted)
+    for command in ("generate", "plan", "bank"):
+        said = say(command, "out", "--config", recipe_file)
+        assert said.code == 130, command
+        assert "the same command goes on from there" in said.err
+
+
 def test_inspect_is_written_and_explains_its_choice(
     photographs: Path, say: Callable[..., Said], tmp_path: Path
 ) -> None:
@@ -438,7 +527,7 @@ def test_failed_samples_are_explained_with_the_remedy(
 def test_remedies_name_settings_that_there_are() -> None:
     assert set(cli._REMEDIES) == set(SampleStatus) - {SampleStatus.OK}
     named = {pair for text in cli._REMEDIES.values() for pair in re.findall(r"(\w+)\.(\w+)", text)}
-    assert named
+    assert {("npcf", "max_cycles"), ("placement", "defects")} <= named
     for section, setting in named:
         assert setting in type(getattr(Recipe(), section)).model_fields, (section, setting)
     assert all("area" in known.params.model_fields for known in MECHANISMS.values())
@@ -480,7 +569,7 @@ def test_bank_too_small_for_the_plan_is_one_line_and_exit_2(say: Callable[..., S
     )
     said = say("generate", "out", "--config", "recipe.yaml")
     assert said.code == 2
-    assert re.search(r"bank\.trajectories: 10 are too few for \d+ samples .* at least \d+, or auto", one_line(said))
+    assert re.search(r"bank\.trajectories: 10 are too few for \d+ defects .* at least \d+, or auto", one_line(said))
 
 
 # ---------------------------------------------------------------- bank

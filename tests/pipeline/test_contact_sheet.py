@@ -9,7 +9,7 @@ import pytest
 
 from manifests import Corpus
 from manifests.errors import CorpusError
-from pipeline.contact_sheet import choose_evenly, draw_sheet
+from pipeline.contact_sheet import as_rgb, choose_evenly, coloured, draw_sheet, scale_ends
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,34 @@ def test_picture_shows_source_and_image_side_by_side(corpus: Corpus) -> None:
 def test_nothing_to_draw_is_an_error(corpus: Corpus) -> None:
     with pytest.raises(CorpusError, match="nothing to draw"):
         draw_sheet(corpus, [])
+
+
+def test_16_bit_picture_is_shown_as_its_8_bit_one(rng: np.random.Generator) -> None:
+    grey, colour = (rng.integers(0, 256, (8, 9, channels), dtype=np.uint8) for channels in (1, 3))
+    np.testing.assert_array_equal(as_rgb(grey.astype(np.uint16) * 257), as_rgb(grey))
+    np.testing.assert_array_equal(as_rgb(colour.astype(np.uint16) * 257), colour)
+    np.testing.assert_array_equal(as_rgb(grey), np.repeat(grey, 3, axis=2))
+
+
+def test_colours_of_a_field_grow_lighter_from_zero_to_both_signs() -> None:
+    shown = coloured(np.linspace(-2.0, 2.0, 101)[None]).astype(int)[0]
+    lightness = shown @ [0.2126, 0.7152, 0.0722]
+    assert np.argmin(lightness) == 50
+    assert (np.diff(lightness[50:]) >= 0).all()
+    assert (np.diff(lightness[:51]) <= 0).all()
+    assert (shown[:40, 2] > shown[:40, 0]).all(), "blue below zero"
+    assert (shown[66:, 0] > shown[66:, 2]).all(), "red and yellow above, but for the first violet"
+
+
+def test_colour_of_zero_does_not_depend_on_the_other_values() -> None:
+    zeros = [coloured(np.array([[0.0, value]]))[0, 0] for value in (0.0, 1e-3, 5.0, -5.0)]
+    np.testing.assert_array_equal(zeros, np.repeat(zeros[:1], 4, axis=0))
+
+
+def test_scale_of_a_field_holds_zero() -> None:
+    assert scale_ends(np.array([[0.5, 2.0]])) == (0.0, 2.0)
+    assert scale_ends(np.array([[-0.5, 2.0]])) == (-0.5, 2.0)
+    assert scale_ends(np.array([[-0.5, -0.25]])) == (-0.5, 0.0)
 
 
 def test_filter_that_leaves_nothing_chooses_nothing(corpus: Corpus) -> None:

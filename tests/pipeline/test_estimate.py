@@ -10,7 +10,19 @@ import pytest
 from pipeline.estimate import measure
 from pipeline.generate import prepare
 from pipeline.recipe import load_recipe
+from pipeline.store import read_identity
 from tests.pipeline.conftest import digest
+
+
+def test_disk_of_several_defects_and_kept_stages_is_estimated_too(several: Path, tmp_path: Path) -> None:
+    recipe = read_identity(several).recipe
+    prepared = prepare(tmp_path / "out", recipe, workers=1)
+    assert any(other.trajectory >= 6 for row in prepared.plan for other in row.others), "beyond those that are tried"
+    expected = measure(tmp_path / "out", recipe, prepared)
+    actual = sum(
+        path.stat().st_size for name in ("data", "bank") for path in (several / name).rglob("*") if path.is_file()
+    )
+    assert 0.5 * actual < expected.bytes < 1.5 * actual
 
 
 def test_disk_is_estimated_within_half_and_nothing_is_left(

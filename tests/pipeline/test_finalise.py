@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from manifests.corpus import CorpusInfo, DistributionInfo
-from manifests.records import BankRecord, SampleRecord, SampleStatus, SourceRecord, SourceStatus
+from manifests.records import BankRecord, DefectRecord, SampleRecord, SampleStatus, SourceRecord, SourceStatus
 from physics.registry import MECHANISMS
 from pipeline.finalise import summarise
 from pipeline.recipe import Recipe
@@ -30,16 +30,34 @@ RECIPE = Recipe.model_validate(
 )
 
 
-def sample(index: int, mechanism: str, *, ok: bool = True, **figures: float) -> SampleRecord:
-    return SampleRecord(
-        id=f"{index:016x}", index=index, dataset="made", category="brick" if index % 2 else "tile", shard=0, row=index,
-        source=0, source_sha256="", mechanism=mechanism, trajectory=0, snapshot=0, group=0, dihedral=0, angle_deg=0.0,
-        from_edge=False, anchor_y=0.5, anchor_x=0.5, asked_area=0.01, asked_severity=0.5, seed_path="0/SAMPLE/0",
-        extent=0.5, center_y=0.5, center_x=0.5, status=SampleStatus.OK if ok else SampleStatus.INVISIBLE, attempts=1,
-        area_px=3, iterations=7, bbox_y0=0, bbox_x0=0, bbox_y1=2, bbox_x1=3, image_sha256="", mask_sha256="",
-        area_fraction=figures.get("area", 0.03), severity=figures.get("severity", 0.5),
-        width=figures.get("width", 0.0), length_px=9.0, relief_px=0.5, contrast=20.0, residual=1e-4,
+def defect(number: int, mechanism: str, status: SampleStatus, **figures: float) -> DefectRecord:
+    return DefectRecord(
+        mechanism=mechanism, trajectory=0, snapshot=0, dihedral=0, angle_deg=0.0, from_edge=False, anchor_y=0.5,
+        anchor_x=0.5, asked_area=0.01, asked_severity=0.5, width=figures.get("width", 0.0), status=status, attempts=1,
+        extent=0.5, center_y=0.5, center_x=0.5, severity=figures.get("severity", 0.5), length_px=9.0, relief_px=0.5,
+        residual=1e-4, cycles=7, area_px=int(figures.get("area_px", 100)), area_fraction=figures.get("area", 0.03),
+        contrast=20.0, bbox_y0=0, bbox_x0=0, bbox_y1=2, bbox_x1=3,
+        instance=number if status is SampleStatus.OK else 0, window_y=0, window_x=0, window_side=48,
     )  # fmt: skip
+
+
+def sample_of(index: int, defects: Sequence[DefectRecord], **counts: int) -> SampleRecord:
+    """A sample with these defects; its own columns are those of the first that is there."""
+    present = [row for row in defects if row.instance]
+    leading = (present or list(defects))[0]
+    shared = {name: getattr(leading, name) for name in DefectRecord.model_fields if name in SampleRecord.model_fields}
+    own = {
+        "id": f"{index:016x}", "index": index, "dataset": "made", "category": "brick" if index % 2 else "tile",
+        "shard": 0, "row": index, "source": 0, "source_sha256": "", "group": 0, "seed_path": "0/SAMPLE/0",
+        "faint_px": 0, "unlabelled_px": 0, "unseen_px": 0, "outside_px": 0, "off_part_px": 0, "touching_px": 0,
+        "area_px": sum(row.area_px for row in present), "defects": tuple(defects), "image_sha256": "",
+        "mask_sha256": "",
+    }  # fmt: skip
+    return SampleRecord.model_validate(shared | own | counts)
+
+
+def sample(index: int, mechanism: str, *, ok: bool = True, **figures: float) -> SampleRecord:
+    return sample_of(index, [defect(1, mechanism, SampleStatus.OK if ok else SampleStatus.INVISIBLE, **figures)])
 
 
 def photograph(index: int, status: SourceStatus, licence: str = "CC0") -> SourceRecord:
@@ -82,6 +100,67 @@ def test_counts_are_those_of_the_records() -> None:
     assert counts.sources == {"ok": 2, "empty": 1}
     assert counts.trajectories == {"fracture": 3, "pitting": 2}
     assert [(entry.licence, entry.sources) for entry in info.licences] == [("CC0", 1), ("CC BY", 1)]
+
+
+def test_defects_are_counted_where_they_are_and_samples_by_the_first_that_was_planned() -> None:
+    ok, crowded, below = SampleStatus.OK, SampleStatus.CROWDED, SampleStatus.AREA_BELOW
+    counts = summary(
+        [
+            sample_of(0, [defect(1, "fracture", ok), defect(2, "pitting", ok), defect(3, "pitting", crowded)]),
+            sample_of(1, [defect(1, "fracture", below), defect(2, "pitting", ok)]),  # its columns are the pit's
+            sample_of(2, [defect(1, "pitting", below)]),
+        ]
+    ).counts
+    assert counts.by_mechanism == {"fracture": 2, "pitting": 1}
+    assert counts.defects == {"fracture": 1, "pitting": 2}
+    assert counts.by_status == {"ok": 2, "area_below": 1}
+
+
+def test_distributions_are_those_of_all_defects_that_are_there() -> None:
+    ok, crowded = SampleStatus.OK, SampleStatus.CROWDED
+    info = summary(
+        [
+            sample_of(0, [defect(1, "fracture", ok, area=0.01), defect(2, "pitting", ok, area=0.02)]),
+            sample_of(1, [defect(1, "pitting", ok, area=0.04), defect(2, "pitting", crowded, area=0.5)]),
+        ]
+    )
+    area = row_of(info, "pitting", "area")
+    assert (area.samples, area.got[0], area.got[-1]) == (2, pytest.approx(0.021), pytest.approx(0.039))
+    assert row_of(info, "fracture", "area").got == [0.01] * 5
+
+
+def test_invariants_are_the_sums_of_the_records() -> None:
+    ok = SampleStatus.OK
+    area_px = round(0.03 * RECIPE.size**2)
+    two = [defect(number, "pitting", ok, area_px=area_px) for number in (1, 2)]
+    info = summary(
+        [
+            sample_of(0, two[:1], faint_px=100, unlabelled_px=1, outside_px=4),
+            sample_of(1, two, faint_px=200, unseen_px=2, off_part_px=5, touching_px=7),
+            sample_of(2, [defect(1, "pitting", SampleStatus.INVISIBLE)]),
+            sample_of(3, [defect(1, "pitting", ok, area_px=0)]),
+            sample_of(4, two, touching_px=3),
+        ]
+    ).invariants
+    assert info.model_dump() == {
+        "samples": 5, "mask_px": 5 * area_px, "changed_outside_support_px": 4, "unlabelled_px": 1, "unseen_px": 2,
+        "off_part_px": 5, "faint_px": 300, "faint_share": 300 / (5 * area_px), "empty_masks": 1, "out_of_bounds": 1,
+        "instances_touching": 2,
+    }  # fmt: skip
+    assert summary([]).invariants.faint_share == 0.0
+
+
+@pytest.mark.parametrize(
+    ("shares", "outside"),
+    [([0.2], 0), ([0.26], 1), ([1e-4], 1), ([0.1, 0.1], 0), ([0.1, 1e-4], 1), ([0.15, 0.15], 1)],
+)
+def test_area_is_bounded_for_each_defect_and_from_above_for_all_together(shares: list[float], outside: int) -> None:
+    """Between 2e-4 and 0.25 of the picture."""
+    defects = [
+        defect(k, "pitting", SampleStatus.OK, area_px=round(share * RECIPE.size**2))
+        for k, share in enumerate(shares, 1)
+    ]
+    assert summary([sample_of(0, defects)]).invariants.out_of_bounds == outside
 
 
 def test_mechanisms_that_take_part_are_told_with_their_fields_and_no_others() -> None:

@@ -28,6 +28,7 @@ from pipeline.bank_sheet import draw_bank
 from pipeline.contact_sheet import draw_sheet
 from pipeline.generate import fill_bank, generate, prepare
 from pipeline.recipe import Recipe, load_recipe
+from pipeline.store import read_identity
 from pipeline.verification import verify_corpus
 from tests.pipeline.conftest import MECHANISMS_OF_RECIPE, ROOT, digest, surface
 
@@ -97,6 +98,38 @@ def test_sources_and_plan_of_one_seed_do_not_depend_on_later_settings(photograph
     plain = prepare(tmp_path / "plain", small_recipe(photographs), workers=1)
     deep = prepare(tmp_path / "deep", small_recipe(photographs, render={"depth_to_width": [6.0, 6.0]}), workers=1)
     assert plain.plan == deep.plan
+
+
+def test_several_defects_and_kept_stages_give_the_same_bytes_with_two_workers(several: Path, tmp_path: Path) -> None:
+    recipe = read_identity(several).recipe
+    generate(tmp_path / "out", recipe, workers=2, shared_bank=several)
+    assert digest(tmp_path / "out") == digest(several)
+
+
+def test_lost_shards_of_several_defects_and_stages_are_made_again_to_the_same_bytes(
+    several: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(several, tmp_path / "out"))
+    for name in ("stage_npcf", "instance"):
+        shard = next((out / f"data/builtin/brick/{name}/c/0").rglob("0"))
+        next(path for path in (shard, *shard.rglob("*")) if path.is_file()).unlink()
+    outcome = generate(out, read_identity(several).recipe, workers=1)
+    assert outcome.made == 5, "both belong to the first shard"
+    assert digest(out) == digest(several)
+
+
+def test_keeping_stages_leaves_every_other_array_as_it_was(several: Path, tmp_path: Path) -> None:
+    recipe = read_identity(several).recipe
+    plain = recipe.model_copy(update={"store": recipe.store.model_copy(update={"stages": ()})})
+    info = generate(tmp_path / "plain", plain, workers=1, shared_bank=several).info
+    with_stages, without = digest(several), digest(tmp_path / "plain")
+    arrays = {name: found for name, found in with_stages.items() if name.startswith(("data/", "bank/"))}
+    assert {name for name in arrays if "/stage_" in name} == arrays.keys() - without.keys() != set()
+    assert all(without[name] == found for name, found in arrays.items() if "/stage_" not in name)
+    assert with_stages["manifest.parquet"] == without["manifest.parquet"]
+    kept = Corpus(several).info
+    same = ("counts", "invariants", "statistics", "distributions", "mechanisms")
+    assert all(getattr(kept, name) == getattr(info, name) for name in same)
 
 
 # ---------------------------------------------------------------- killed
@@ -470,7 +503,7 @@ def test_bank_too_small_for_that_is_refused_before_anything_is_simulated(tmp_pat
     recipe = small_recipe(
         tmp_path / "parts", count=25, mechanisms={"pitting": few}, bank={"trajectories": 3, "groups": 2}
     )
-    with pytest.raises(ConfigError, match=r"3 are too few for 25 samples on one photograph .* at least 4, or auto"):
+    with pytest.raises(ConfigError, match=r"3 are too few for 25 defects on one photograph .* at least 4, or auto"):
         generate(tmp_path / "out", recipe, workers=1)
     assert not (tmp_path / "out" / "bank").exists()
 
@@ -773,7 +806,7 @@ def test_sample_that_fails_keeps_its_source_and_says_why(
 
 
 def test_solver_that_may_not_iterate_is_recorded_as_not_converged(photographs: Path, tmp_path: Path) -> None:
-    npcf = {"max_iterations": 1, "tolerance": 1e-9}
+    npcf = {"max_cycles": 1, "tolerance": 1e-9}
     generate(tmp_path / "out", small_recipe(photographs, npcf=npcf, label={"attempts": 2}), workers=1)
     assert {s.record.status for s in Corpus(tmp_path / "out", statuses=None)} == {SampleStatus.NOT_CONVERGED}
     assert problems(tmp_path / "out") == []

@@ -7,13 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from numpy.typing import NDArray
 from PIL import Image
 
+from manifests import Corpus
 from manifests.errors import SourceError
 from manifests.records import SourceStatus
+from pipeline.generate import generate
+from pipeline.inspection import draw_inspection
 from pipeline.inventory import SourcesSpec, find_categories, inspect_category, scan_category, store_sources
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import read_rows
+from pipeline.verification import verify_corpus
 from tests.pipeline.conftest import surface
 
 
@@ -122,3 +128,88 @@ def test_override_of_a_category_beats_the_mode_of_all(photographs: Path) -> None
     scan = scan_category(recipe, find_categories(recipe)[0])
     assert scan.foreground.mode == "texture"
     assert scan.foreground.masks.all()
+
+
+# --- pictures of 16 bits ---
+
+
+def wide_surface(seed: int, shape: tuple[int, ...]) -> NDArray[np.uint16]:
+    """A plain surface whose low bytes say something too."""
+    low = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint16)
+    return surface(seed, shape).astype(np.uint16) * 256 + low
+
+
+def write_wide(folder: Path, *, channels: int) -> dict[str, NDArray[np.uint16]]:
+    """Photographs of 16 bits as PNG and TIFF, and one of 8 bits; their values by file name."""
+    folder.mkdir()
+    wide = {f"part{k}": wide_surface(k, (64, 64, channels)) for k in range(4)}
+    if channels == 1:
+        Image.fromarray(wide["part0"][..., 0]).save(folder / "part0.png")
+        Image.fromarray(wide["part1"][..., 0]).save(folder / "part1.tif")
+    else:
+        tifffile.imwrite(folder / "part0.tif", wide["part0"], photometric="rgb", compression="zlib")
+        tifffile.imwrite(folder / "part1.tif", wide["part1"], photometric="rgb", byteorder=">")
+    tifffile.imwrite(folder / "part2.tif", wide["part2"], photometric="rgb" if channels == 3 else "minisblack")
+    narrow = surface(3, (64, 64, channels))
+    Image.fromarray(narrow if channels == 3 else narrow[..., 0]).save(folder / "part3.png")
+    return wide | {"part3": narrow.astype(np.uint16) * 257}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bit_photographs_keep_their_values_through_to_the_corpus(channels: int, tmp_path: Path) -> None:
+    values = write_wide(tmp_path / "parts", channels=channels)
+    recipe = recipe_for(
+        tmp_path / "parts",
+        count=8,
+        bit_depth=16,
+        mechanisms={"fracture": {"grid": 32, "snapshots": 4}},
+        bank={"trajectories": 10},
+        store={"stages": ["npcf"], "shard_images": 3},
+    )
+    generate(tmp_path / "out", recipe, workers=1)
+    assert verify_corpus(tmp_path / "out").problems == ()
+    corpus = Corpus(tmp_path / "out", statuses=None)
+    paths = {row.index: row.path for row in scan_category(recipe, find_categories(recipe)[0]).records}
+    assert {sample.record.source for sample in corpus} == set(paths) == {0, 1, 2, 3}
+    for sample in corpus:
+        assert sample.source.dtype == sample.image.dtype == sample.stages["npcf"].dtype == np.uint16
+        np.testing.assert_array_equal(sample.source, values[Path(paths[sample.record.source]).stem])
+        same = (sample.image == sample.source).all(axis=2)
+        assert same.any()
+        assert sample.record.status != "ok" or not same.all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_part_and_light_of_16_bit_photographs_are_those_of_8_bits(channels: int, tmp_path: Path) -> None:
+    write_wide(tmp_path / "parts", channels=channels)
+    scans = []
+    for bits in (8, 16):
+        recipe = recipe_for(tmp_path / "parts", bit_depth=bits, foreground={"mode": "auto"})
+        scans.append(scan_category(recipe, find_categories(recipe)[0]))
+    narrow, wide = scans
+    assert (narrow.images.dtype, wide.images.dtype) == (np.uint8, np.uint16)
+    assert [row.bit_depth for row in wide.records] == [row.bit_depth for row in narrow.records] == [16, 16, 16, 8]
+    np.testing.assert_array_equal(wide.foreground.masks, narrow.foreground.masks)
+    for a, b in zip(narrow.records, wide.records, strict=True):
+        np.testing.assert_allclose(b.brightest, a.brightest, atol=1 / 255)
+        assert (b.channels, b.sha256, b.status) == (a.channels, a.sha256, a.status)
+
+
+def test_embedded_photographs_are_stored_with_16_bits_on_demand(tmp_path: Path) -> None:
+    stored = []
+    for bits in (8, 16):
+        sources = [{"kind": "builtin", "categories": ["brick"]}]
+        recipe = load_recipe(None, overrides={"size": 224, "sources": sources, "bit_depth": bits})  # of their own size
+        scan = scan_category(recipe, find_categories(recipe)[0], limit=3)
+        stored.append((scan.images, [row.sha256 for row in scan.records]))
+    (narrow, names), (wide, same_names) = stored
+    np.testing.assert_array_equal(wide, narrow.astype(np.uint16) * 257)
+    assert same_names == names
+
+
+def test_quick_look_at_16_bit_photographs_shows_8_bits(tmp_path: Path) -> None:
+    write_wide(tmp_path / "parts", channels=3)
+    recipe = recipe_for(tmp_path / "parts", bit_depth=16)
+    looked = inspect_category(recipe, find_categories(recipe)[0])
+    assert looked.images.dtype == np.uint8
+    assert draw_inspection([looked]).mode == "RGB"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from manifests.distributions import Distribution
 from manifests.errors import ConfigError
@@ -78,7 +78,11 @@ def drawn_of(row: PlanRow) -> DrawnPlacement:
 
 def combinations(plan: list[PlanRow]) -> list[tuple[object, ...]]:
     """What may not come twice: a state of a trajectory, in one turn, on one photograph."""
-    return [(r.dataset, r.category, r.source, r.mechanism, r.trajectory, r.snapshot, r.dihedral) for r in plan]
+    return [
+        (row.dataset, row.category, row.source, d.mechanism, d.trajectory, d.snapshot, d.dihedral)
+        for row in plan
+        for d in row.planned()
+    ]
 
 
 # ---------------------------------------------------------------- apportionment
@@ -256,6 +260,62 @@ def test_width_is_drawn_for_mechanisms_that_open_and_is_0_for_others() -> None:
         assert (opening_width(known.params()) is not None) == ("opening" in known.fields), name
 
 
+# ---------------------------------------------------------------- several defects
+
+
+def several(low: int, high: int, **settings: object) -> list[PlanRow]:
+    recipe = recipe_of(placement={"defects": [low, high]}, **{"bank": {"trajectories": "auto"}, **settings})
+    return plan_of(recipe, [category("a", 12), category("b", 5)])
+
+
+def test_one_defect_a_picture_has_no_others() -> None:
+    assert all(row.others == () for row in plan_of(recipe_of(), [category("a", 12)]))
+
+
+def test_every_number_of_defects_comes_equally_often() -> None:
+    plan = several(2, 5, count=2000)
+    found = np.bincount([len(row.planned()) for row in plan], minlength=6)
+    assert found[:2].sum() == 0
+    assert stats.chisquare(found[2:]).pvalue > 1e-3
+
+
+def test_totals_by_mechanism_are_exact_for_the_first_defect_and_by_weight_for_the_others() -> None:
+    plan = several(1, 4, count=1000, mechanisms={"fracture": {"weight": 3}, "pitting": {"weight": 1}})
+    for name in "ab":
+        firsts = [row.mechanism for row in plan if row.category == name]
+        assert [firsts.count(mechanism) for mechanism in ("fracture", "pitting")] == allocate(500, [3.0, 1.0])
+    others = [defect.mechanism for row in plan for defect in row.others]
+    assert len(others) > 1300
+    assert stats.binomtest(others.count("fracture"), len(others), 0.75).pvalue > 1e-3
+
+
+def test_all_defects_of_a_picture_are_of_its_group_and_never_twice_in_one_turn() -> None:
+    plan = several(3, 6)
+    assert all(d.trajectory % 10 == row.group == row.source % 10 for row in plan for d in row.planned())
+    assert len(set(combinations(plan))) == len(combinations(plan))
+
+
+def test_others_are_drawn_as_the_first_is() -> None:
+    asked = {"severity": {"low": 0.5, "high": 0.75}, "area": {"low": 0.003, "high": 0.004}, "snapshots": 20}
+    plan = several(2, 4, mechanisms={"fracture": {**asked, "width": {"low": 0.01, "high": 0.02}}, "pitting": asked})
+    part = disc()
+    for defect in (other for row in plan for other in row.others):
+        assert 0.5 <= defect.asked_severity <= 0.75
+        assert 0.003 <= defect.asked_area <= 0.004
+        assert 9 <= defect.snapshot <= 14
+        assert defect.width == 0.0 if defect.mechanism == "pitting" else 0.01 <= defect.width <= 0.02
+        assert defect.from_edge or part[int(defect.anchor_y * SIZE), int(defect.anchor_x * SIZE)]
+    anchors = [(d.anchor_y, d.anchor_x) for row in plan for d in row.planned() if not d.from_edge]
+    assert len(set(anchors)) == len(anchors), "each has a place of its own"
+
+
+def test_id_covers_the_others() -> None:
+    row = next(row for row in several(2, 4) if row.others)
+    moved = row.others[0].model_copy(update={"anchor_y": 0.123})
+    other = row.model_copy(update={"others": (moved, *row.others[1:])})
+    assert plan_row_id(row.model_dump(mode="json")) == row.id != plan_row_id(other.model_dump(mode="json"))
+
+
 # ---------------------------------------------------------------- no repeats
 
 
@@ -283,7 +343,7 @@ def test_a_state_that_cannot_be_had_gives_way_to_the_nearest_in_the_range_asked_
 def test_bank_too_small_for_a_plan_without_repeats_is_refused_with_the_size_that_is_not() -> None:
     few = {"snapshots": 4, "severity": {"low": 0.25, "high": 1.0}}
     settings = {"count": 320, "mechanisms": {"pitting": few}}
-    with pytest.raises(ConfigError, match=r"bank\.trajectories: 9 are too few for 160 samples .* at least 10, or auto"):
+    with pytest.raises(ConfigError, match=r"bank\.trajectories: 9 are too few for 160 defects .* at least 10, or auto"):
         plan_of(recipe_of(bank={"trajectories": 9, "groups": 2}, **settings), [category("a", 2)])
     assert len(plan_of(recipe_of(bank={"trajectories": 10, "groups": 2}, **settings), [category("a", 2)])) == 320
 
@@ -295,23 +355,48 @@ def test_bank_too_small_for_a_plan_without_repeats_is_refused_with_the_size_that
     snapshots=st.integers(4, 7),
     low=st.floats(0.01, 1.0),
     allocation=st.sampled_from(["equal", "proportional"]),
+    defects=st.sampled_from([(1, 1), (1, 3), (2, 2), (4, 6)]),
 )
 def test_bank_is_made_large_enough_for_any_plan(
-    count: int, photographs: list[int], groups: int, snapshots: int, low: float, allocation: str
+    count: int,
+    photographs: list[int],
+    groups: int,
+    snapshots: int,
+    low: float,
+    allocation: str,
+    defects: tuple[int, int],
 ) -> None:
     few = {"snapshots": snapshots, "severity": {"low": low, "high": 1.0}}
     recipe = recipe_of(
         count=count,
         bank={"groups": groups},
         allocation=allocation,
+        placement={"defects": defects},
         mechanisms={"fracture": few, "pitting": {**few, "weight": 0.2}},
     )
     categories = [category(f"c{k}", number) for k, number in enumerate(photographs)]
     sizes = bank_sizes(recipe, photographs)
     plan = plan_of(recipe, categories)
     assert len(plan) == count
-    assert len(set(combinations(plan))) == count
-    assert all(row.trajectory < sizes[row.mechanism] for row in plan)
+    assert len(set(combinations(plan))) == len(combinations(plan)) == sum(len(row.planned()) for row in plan)
+    assert all(defects[0] <= len(row.planned()) <= defects[1] for row in plan)
+    assert all(d.trajectory < sizes[d.mechanism] for row in plan for d in row.planned())
+
+
+def test_bank_grows_with_the_defects_of_a_picture() -> None:
+    settings = {"count": 4800, "mechanisms": {"fracture": {}}}
+    sizes = [
+        bank_sizes(load_recipe(None, overrides={**settings, "placement": {"defects": defects}}), [10_000])["fracture"]
+        for defects in ([1, 1], [1, 3], [3, 3])
+    ]
+    assert sizes == [200, 400, 600]
+
+
+def test_bank_too_small_for_several_defects_a_picture_is_refused() -> None:
+    few = {"snapshots": 4, "severity": {"low": 0.25, "high": 1.0}}
+    settings = {"count": 320, "mechanisms": {"pitting": few}, "placement": {"defects": [1, 2]}}
+    with pytest.raises(ConfigError, match=r"10 are too few for 320 defects on one photograph .* at least 20, or auto"):
+        bank_sizes(recipe_of(bank={"trajectories": 10, "groups": 2}, **settings), [2])
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 20), (480, 20), (4800, 200), (115_987, 2000)])
@@ -339,6 +424,8 @@ def test_bank_of_a_given_size_has_it_for_every_mechanism() -> None:
 def test_shard_holds_about_50_megabytes_and_no_more_than_there_are(size: int, channels: int, expected: int) -> None:
     recipe = load_recipe(None, overrides={"size": size})
     assert [shard_rows(recipe, channels, count) for count in (1000, 7, 0)] == [expected, min(expected, 7), 1]
+    deep = load_recipe(None, overrides={"size": size, "bit_depth": 16})
+    assert shard_rows(deep, channels, 10**6) == min(256, max(1, 50_000_000 // (2 * channels * size**2)))
     given = load_recipe(None, overrides={"size": size, "store": {"shard_images": 33}})
     assert [shard_rows(given, channels, count) for count in (1000, 7)] == [33, 33]
 

@@ -33,6 +33,7 @@ CHANGES: dict[str, object] = {
     "count": 257,
     "size": 128,
     "fit": "pad",
+    "bit_depth": 16,
     "max_pixels": 2_000,
     "allocation": "proportional",
     "sources": [{"kind": "mvtec", "path": "/data"}],
@@ -42,6 +43,7 @@ CHANGES: dict[str, object] = {
     "bank.trajectories": 50,
     "bank.groups": 5,
     "placement.extent": [0.5, 1.0],
+    "placement.defects": [1, 3],
     "render.depth_to_width": [2.0, 3.0],
     "render.lip_height": [0.1, 0.2],
     "render.roughness": [0.2, 0.3],
@@ -55,13 +57,22 @@ CHANGES: dict[str, object] = {
     "npcf.screening_px": 7.0,
     "npcf.crack_conductivity": 0.1,
     "npcf.tolerance": 1e-4,
-    "npcf.max_iterations": 100,
+    "npcf.max_cycles": 100,
+    "npcfpp.wavelet": "sym4",
+    "npcfpp.mode": "periodic",
+    "npcfpp.levels": 3,
+    "npcfpp.band_px": 8.0,
+    "npcfpp.edge": 0.5,
+    "npcfpp.energy": 0.5,
+    "npcfpp.grain": 0.5,
     "label.visible_threshold": 10,
+    "label.restored_below": 4,
     "label.min_area": 1e-3,
     "label.max_area": 0.5,
     "label.attempts": 8,
     "store.shard_images": 64,
     "store.zstd_level": 3,
+    "store.stages": ["paste", "npcf"],
 }
 SOURCE_CHANGES: dict[str, object] = {
     "kind": "visa",
@@ -225,6 +236,9 @@ def test_reference_corpus_names_the_categories_of_the_official_visa_split(real_p
         ("placement: {exent: [0.1, 0.2]}", "placement.exent", "extent"),
         ("render: {ruoghness: [0.1, 0.2]}", "render.ruoghness", "roughness"),
         ("npcf: {suport_px: 5}", "npcf.suport_px", "support_px"),
+        ("npcf: {max_cycle: 5}", "npcf.max_cycle", "max_cycles"),
+        ("npcfpp: {wavelt: db3}", "npcfpp.wavelt", "wavelet"),
+        ("placement: {defect: [1, 2]}", "placement.defect", "defects"),
         ("label: {min_aera: 0.1}", "label.min_aera", "min_area"),
         ("store: {zstdlevel: 2}", "store.zstdlevel", "zstd_level"),
         ("sources: [{kind: builtin, categroies: [brick]}]", "sources.0.categroies", "categories"),
@@ -238,7 +252,7 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path, text:
 
 
 def test_unknown_key_like_no_other_is_refused_with_all_known_ones(tmp_path: Path) -> None:
-    assert "known: shard_images, zstd_level" in refusal(tmp_path, "store: {qqqq: 1}")
+    assert "known: shard_images, zstd_level, stages" in refusal(tmp_path, "store: {qqqq: 1}")
 
 
 def test_repeated_key_is_refused(tmp_path: Path) -> None:
@@ -279,6 +293,11 @@ def test_merge_key_of_yaml_still_works(tmp_path: Path) -> None:
         ("mechanisms: {fracture: {severity: {low: 2, high: 3}}}", "mechanisms.fracture.severity.high", "1", "3.0"),
         ("render: {lip_height: [-1, 0]}", "render.lip_height.0", "0", "-1"),
         ("npcf: {tolerance: 0}", "npcf.tolerance", "0", "0"),
+        ("npcf: {max_cycles: 0}", "npcf.max_cycles", "1", "0"),
+        ("npcfpp: {levels: 7}", "npcfpp.levels", "6", "7"),
+        ("npcfpp: {edge: -1}", "npcfpp.edge", "0", "-1"),
+        ("placement: {defects: [0, 2]}", "placement.defects.0", "1", "0"),
+        ("placement: {defects: [1, 17]}", "placement.defects.1", "16", "17"),
     ],
 )
 def test_value_out_of_bounds_is_refused_with_key_bound_and_value(
@@ -314,6 +333,10 @@ def test_value_out_of_bounds_is_refused_with_key_bound_and_value(
         ("mechanisms: {fracture: {weight: .inf}}", "mechanisms.fracture.weight: Input should be a finite number"),
         ("bank: {trajectories: lots}", "bank.trajectories: expected a whole number >= 1, or auto, got 'lots'"),
         ("bank: {trajectories: true}", "bank.trajectories: expected a whole number >= 1, or auto, got True"),
+        ("bit_depth: 12", "bit_depth: Input should be 8 or 16, got 12"),
+        ("npcfpp: {mode: mirror}", "npcfpp.mode: Input should be 'zero', "),
+        ("store: {stages: [pasted]}", "store.stages.0: Input should be 'paste', 'render' or 'npcf', got 'pasted'"),
+        ("placement: {defects: [2, 1]}", "placement.defects: a range is [low, high] with low <= high, got [2, 1]"),
         ("fit: squash", "fit: Input should be 'crop', 'pad' or 'stretch', got 'squash'"),
         ("foreground: {overrides: {tile: cloth}}", "foreground.overrides.tile: "),
         ("name: ../up", "name: String should match pattern"),
@@ -343,6 +366,7 @@ def test_range_of_one_point_is_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("label: {restored_below: 9}", "restored_below must not be above visible_threshold, got 9 and 8"),
         ("label: {min_area: 0.3}", "min_area must be below max_area, got 0.3 and 0.25"),
         ("bank: {trajectories: 9}", "trajectories must be at least groups (10), got 9"),
         ("mechanisms: {fracture: {weight: 0}, pitting: {weight: 0}}", "every mechanism has weight 0"),
@@ -355,6 +379,32 @@ def test_range_of_one_point_is_accepted(tmp_path: Path) -> None:
 )
 def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("wavelet", "hint"),
+    [
+        ("bd2", "did you mean 'db2'?"),
+        ("daubechies2", "did you mean 'db2'?"),
+        ("DB4", "did you mean 'db4'?"),
+        ("bior22", "did you mean 'bior2.2'?"),
+        ("db39", "did you mean 'db"),
+        ("xyz", "there are haar, db1 to db38"),  # like none of them
+        ("", "there are haar, db1 to db38"),
+    ],
+)
+def test_wavelet_that_is_not_discrete_is_refused_with_the_nearest_name(tmp_path: Path, wavelet: str, hint: str) -> None:
+    message = refusal(tmp_path, f"npcfpp: {{wavelet: '{wavelet}'}}")
+    assert f"npcfpp.wavelet: expected a discrete wavelet of PyWavelets, got {wavelet!r}; {hint}" in message
+
+
+def test_wavelet_of_continuous_analysis_is_refused(tmp_path: Path) -> None:
+    assert "npcfpp.wavelet: expected a discrete wavelet" in refusal(tmp_path, "npcfpp: {wavelet: morl}")
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "db38", "sym20", "bior6.8", "dmey"])
+def test_every_discrete_wavelet_is_accepted(wavelet: str) -> None:
+    assert Recipe.model_validate({"npcfpp": {"wavelet": wavelet}}).npcfpp.wavelet == wavelet
 
 
 def test_seed_0_of_the_command_line_is_a_seed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,15 @@ def test_writing_over_a_torn_shard_gives_the_same_bytes(out: Path, rows: NDArray
 def test_shard_of_more_rows_than_it_holds_is_refused(out: Path, rows: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="broadcast"):
         write_shard(out, "data", KEY, {"image": rows[:3]}, shard=0)
+
+
+@pytest.mark.parametrize("change", [lambda r: r.astype(np.uint16), lambda r: r[..., :1], lambda r: r > 7])
+def test_rows_of_another_type_or_shape_are_refused_and_never_cast(
+    change: Callable[[NDArray[np.uint8]], NDArray[Any]], out: Path, rows: NDArray[np.uint8]
+) -> None:
+    with pytest.raises(TypeError, match=rf"{KEY}/image: holds rows of uint8 .*, got "):
+        write_rows(out, change(rows), 0)
+    assert not list((out / "data" / KEY / "image").rglob("c"))
 
 
 def test_shard_that_was_never_written_is_not_read_as_zeros(out: Path, rows: NDArray[np.uint8]) -> None:

@@ -42,7 +42,8 @@ def kind(name: str) -> str:
         return "commit of " + parts[1].split("--")[0]
     if parts[-1] == "zarr.json":
         return f"metadata at depth {len(parts)} of {parts[0]}"
-    array = [part for part in parts if part in {*layout.SAMPLE_ARRAYS, *layout.SOURCE_ARRAYS, *FIELDS, "segments"}]
+    known = {*layout.SAMPLE_ARRAYS, *layout.SOURCE_ARRAYS, *FIELDS, "segments", layout.INSTANCE}
+    array = [part for part in parts if part in known or part.startswith("stage_")]
     return "/".join([parts[0], *array])
 
 
@@ -75,12 +76,14 @@ def rewrite_listing(out: Path) -> None:
     edit_json(out / layout.CORPUS, change)
 
 
-def test_untouched_corpus_has_no_problem(finished: Path) -> None:
-    report = verify_corpus(finished)
+@pytest.mark.parametrize("corpus", ["finished", "several"])
+def test_untouched_corpus_has_no_problem(corpus: str, request: pytest.FixtureRequest) -> None:
+    out: Path = request.getfixturevalue(corpus)
+    report = verify_corpus(out)
     assert report.problems == ()
     assert report.samples == 24
-    assert report.files == len(files(finished)) - 1  # corpus.json cannot list itself
-    assert report.bytes == sum((finished / name).stat().st_size for name in files(finished) if name != layout.CORPUS)
+    assert report.files == len(files(out)) - 1  # corpus.json cannot list itself
+    assert report.bytes == sum((out / name).stat().st_size for name in files(out) if name != layout.CORPUS)
 
 
 def test_progress_is_told_for_each_record(finished: Path) -> None:
@@ -91,11 +94,11 @@ def test_progress_is_told_for_each_record(finished: Path) -> None:
 
 
 def test_one_flipped_bit_is_found_in_every_kind_of_file(
-    finished: Path, tmp_path: Path, rng: np.random.Generator
+    several: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    out = Path(shutil.copytree(finished, tmp_path / "copy"))
+    out = Path(shutil.copytree(several, tmp_path / "copy"))
     one_of_each = {kind(name): name for name in files(out)}
-    assert len(one_of_each) >= 12
+    assert len(one_of_each) >= 16
     for name in one_of_each.values():
         whole = (out / name).read_bytes()
         for position in (0, rng.integers(1, len(whole))):
@@ -109,8 +112,8 @@ def test_one_flipped_bit_is_found_in_every_kind_of_file(
     assert problems(out) == []
 
 
-def test_lost_file_of_every_kind_is_named(finished: Path, tmp_path: Path) -> None:
-    out = Path(shutil.copytree(finished, tmp_path / "copy"))
+def test_lost_file_of_every_kind_is_named(several: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(several, tmp_path / "copy"))
     one_of_each = {kind(name): name for name in files(out) if name != layout.CONFIG}
     for name in one_of_each.values():
         (out / name).rename(tmp_path / "aside")
@@ -297,6 +300,121 @@ def test_field_off_the_part_is_found_even_where_all_hashes_were_brought_into_lin
     assert "the damage field is not finite or lies off the part" in found
 
 
+def forge(out: Path, sample: Sample, array: str, change: Callable[[NDArray[np.generic]], None]) -> None:
+    """Change a sample's row of an array, and bring all hashes into line."""
+    key = f"{sample.record.dataset}/{sample.record.category}"
+    stored = zarr.open_array(out / "data" / key / array, mode="r+")
+    values = np.asarray(stored[sample.record.row])
+    change(values)
+    stored[sample.record.row] = values
+    rewrite_shard_listing(out, layout.commit_name("samples", key, sample.record.shard))
+
+
+def sample_with(out: Path, defects: int) -> Sample:
+    """The first with so many defects in its picture."""
+    return next(s for s in Corpus(out) if sum(d.instance > 0 for d in s.record.defects) == defects)
+
+
+@pytest.fixture
+def copied_several(several: Path, tmp_path: Path) -> Path:
+    """A copy to be damaged."""
+    return Path(shutil.copytree(several, tmp_path / "several"))
+
+
+@pytest.mark.parametrize("stage", ["paste", "render", "npcf"])
+def test_stage_that_changed_off_the_part_is_found_even_where_all_hashes_were_brought_into_line(
+    stage: str, copied_several: Path
+) -> None:
+    sample = Corpus(copied_several).where(category="hex_nut")[0]
+    pixel = tuple(np.argwhere(~sample.foreground)[0])
+
+    def change(values: NDArray[np.generic]) -> None:
+        values[pixel] ^= np.uint8(1)
+
+    forge(copied_several, sample, layout.stage_array(stage), change)
+    (found,) = problems(copied_several)
+    assert found.startswith(f"sample {sample.record.id} ")
+    assert found.endswith(f": stage {stage} differs from the photograph on 1 px off its defects")
+
+
+def swap(values: NDArray[np.generic]) -> None:
+    values[:] = np.choose(values, np.array([0, 2, 1, *range(3, 9)], dtype=np.uint8))
+
+
+def grow(values: NDArray[np.generic]) -> None:
+    values[tuple(np.argwhere(values == 0)[0])] = 1
+
+
+def drop(values: NDArray[np.generic]) -> None:
+    values[values == 2] = 0
+
+
+def rename(values: NDArray[np.generic]) -> None:
+    values[values == 2] = 9
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (swap, "defect 1 covers"),
+        (grow, "the instance array and the mask do not cover the same pixels"),
+        (drop, "the instance array and the mask do not cover the same pixels"),
+        (rename, "the instance array has a defect 9 that the record does not know"),
+    ],
+)
+def test_forged_instances_are_found_even_where_all_hashes_were_brought_into_line(
+    change: Callable[[NDArray[np.generic]], None], what: str, copied_several: Path
+) -> None:
+    sample = sample_with(copied_several, 2)
+    assert {1, 2} <= set(np.unique(sample.instances).tolist())
+    forge(copied_several, sample, layout.INSTANCE, change)
+    found = problems(copied_several)
+    assert all(problem.startswith(f"sample {sample.record.id} ") for problem in found)
+    assert any(what in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda row: row.update(faint_px=row["faint_px"] + 1), "the record counts faint_px otherwise"),
+        (lambda row: row.update(outside_px=1), "the record counts outside_px otherwise"),
+        (lambda row: row.update(touching_px=1, unseen_px=2), "the record counts unseen_px, touching_px otherwise"),
+        (lambda row: row.update(trajectory=row["trajectory"] + 1), "columns are not those of its first defect"),
+        (lambda row: row.update(contrast=99.0), "the record has a contrast of "),
+        (lambda row: row["defects"][1].update(contrast=99.0), "defect 2 has a contrast of "),
+        (lambda row: row["defects"][0].update(area_px=1), "defect 1 covers"),
+        (lambda row: row["defects"][0].update(bbox_y1=64), "defect 1 covers"),
+        (lambda row: row["defects"][0].update(status="crowded"), "that it failed and is there, or neither"),
+        (lambda row: row["defects"][0].update(instance=0), "the instance array has a defect 1"),
+        (lambda row: row["defects"][1].update(instance=1), "numbers its defects in another order"),
+        (lambda row: row["defects"].reverse(), "numbers its defects in another order"),
+        (lambda row: row["defects"][1].update(window_side=1), "changed off the part or away from the defects"),
+    ],
+)
+def test_edited_defects_and_counts_are_found_even_where_hash_and_manifest_were_brought_into_line(
+    change: Edit, what: str, copied_several: Path
+) -> None:
+    record = sample_with(copied_several, 2).record
+
+    def edit(content: dict[str, object]) -> None:
+        rows = content["rows"]
+        assert isinstance(rows, list)
+        change(next(row for row in rows if row["id"] == record.id))
+
+    name = layout.commit_name("samples", f"{record.dataset}/{record.category}", record.shard)
+    edit_json(copied_several / layout.COMMITS / name, edit)
+    _rewrite_manifest(copied_several)
+    rewrite_listing(copied_several)
+    assert any(problem.startswith(f"sample {record.id} ") and what in problem for problem in problems(copied_several))
+
+
+def test_record_without_any_defect_is_found(copied_several: Path) -> None:
+    name = "samples--builtin--brick--00000.json"
+    edit_json(copied_several / layout.COMMITS / name, lambda content: content["rows"][0]["defects"].clear())  # type: ignore[index]  # JSON
+    rewrite_listing(copied_several)
+    assert any(f"commits/{name}: cannot be read as a commit record" in problem for problem in problems(copied_several))
+
+
 def test_bank_with_a_trajectory_less_is_found(copied: Path) -> None:
     def change(content: dict[str, object]) -> None:
         rows = content["rows"]
@@ -344,6 +462,9 @@ def test_manifest_in_another_order_is_found(copied: Path) -> None:
         lambda info: info["distributions"][1].update(distance=0.0),
         lambda info: info["mechanisms"]["pitting"].update(summary="magic"),
         lambda info: info["counts"]["trajectories"].update(pitting=21),
+        lambda info: info["counts"]["defects"].update(pitting=1),
+        lambda info: info["invariants"].update(faint_px=0),
+        lambda info: info["invariants"].update(unlabelled_px=1),
         lambda info: info.update(name="other"),
         lambda info: info.update(code_version="0.0.0"),
         lambda info: info.update(schema_version=2),
@@ -374,8 +495,13 @@ def test_path_that_climbs_out_is_refused(copied: Path) -> None:
     assert any("leaves" in problem for problem in problems(copied))
 
 
-@pytest.mark.parametrize("array", ["image", "mask", "opening", "depth", "source", "foreground"])
-def test_chunk_that_does_not_decode_is_found_even_where_hashes_were_brought_into_line(array: str, copied: Path) -> None:
+@pytest.mark.parametrize(
+    "array", ["image", "mask", "opening", "depth", "source", "foreground", "instance", "stage_paste", "stage_npcf"]
+)
+def test_chunk_that_does_not_decode_is_found_even_where_hashes_were_brought_into_line(
+    array: str, copied_several: Path
+) -> None:
+    copied = copied_several
     stage = "sources" if array in layout.SOURCE_ARRAYS else "samples"
     record = copied / f"commits/{stage}--builtin--brick--00000.json"
     named = [f["path"] for f in json.loads(record.read_bytes())["files"]]

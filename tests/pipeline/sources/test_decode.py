@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import sys
@@ -9,9 +10,11 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -19,9 +22,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
-from manifests.config import FitPolicy
+from manifests.config import BitDepth, FitPolicy
 from manifests.records import SourceStatus
-from pipeline.sources.decode import DecodeError, decode, fit, fit_mask, is_grey
+from pipeline.sources.decode import DecodeError, decode, eight_bits, fit, fit_mask, is_grey
 
 PLENTY = 10_000_000
 LOSSLESS = ("PNG", "BMP", "TIFF")
@@ -103,6 +106,176 @@ def test_16_bit_colour_keeps_the_high_byte_and_states_16_bits(rng: np.random.Gen
         photograph = decode(data, max_pixels=PLENTY)
         assert photograph.bit_depth == 16
         assert_array_equal(photograph.pixels, wide >> 8)
+
+
+# --- read to 16 bits ---
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bit_png_keeps_its_values_when_read_to_16_bits(channels: int, rng: np.random.Generator) -> None:
+    wide = rng.integers(0, 65536, (20, 30, channels), dtype=np.uint16)
+    if channels in (2, 4):
+        wide[..., -1] = 65535  # opaque
+    photograph = decode(_png_16_bit(wide), max_pixels=PLENTY, bit_depth=16)
+    assert photograph.pixels.dtype == np.uint16
+    assert photograph.bit_depth == 16
+    assert_array_equal(photograph.pixels, wide[..., : 1 if channels < 3 else 3])
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+def test_16_bit_grey_tiff_keeps_its_values_when_read_to_16_bits(
+    compression: str | None, rng: np.random.Generator
+) -> None:
+    wide = rng.integers(0, 65536, (20, 30), dtype=np.uint16)
+    data = encoded(Image.fromarray(wide), "TIFF", compression=compression)
+    assert_array_equal(decode(data, max_pixels=PLENTY, bit_depth=16).pixels[..., 0], wide)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colour_tiff_keeps_its_values_when_read_to_16_bits(
+    channels: int, order: Literal["<", ">"], compression: str | None, rng: np.random.Generator
+) -> None:
+    wide = rng.integers(0, 65536, (20, 30, channels), dtype=np.uint16)
+    wide[..., 3:] = 65535
+    data = _tiff(wide, byteorder=order, compression=compression, predictor=compression is not None)
+    assert_array_equal(decode(data, max_pixels=PLENTY, bit_depth=16).pixels, wide[..., :3])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_16_bit_planes_of_a_tiff_are_read_as_interleaved_colour_is(
+    order: Literal["<", ">"], rng: np.random.Generator
+) -> None:
+    wide = rng.integers(0, 65536, (20, 30, 3), dtype=np.uint16)
+    planes = np.ascontiguousarray(np.moveaxis(wide, 2, 0))
+    data = _tiff(planes, byteorder=order, planarconfig="separate")
+    assert_array_equal(decode(data, max_pixels=PLENTY, bit_depth=16).pixels, wide)
+    assert_array_equal(decode(data, max_pixels=PLENTY).pixels, wide >> 8)
+    packed = _tiff(planes, byteorder=order, planarconfig="separate", compression="zlib")
+    assert_array_equal(decode(packed, max_pixels=PLENTY, bit_depth=16).pixels, (wide >> 8) * 257)
+
+
+def test_interlaced_16_bit_png_keeps_its_values(rng: np.random.Generator) -> None:
+    wide = rng.integers(0, 65536, (20, 30, 3), dtype=np.uint16)
+    assert_array_equal(decode(_png_16_bit(wide, interlaced=True), max_pixels=PLENTY, bit_depth=16).pixels, wide)
+
+
+@pytest.mark.parametrize(("alpha", "level"), [(0, 65535), (65535, 20_000), (32768, 42767)])
+def test_16_bit_alpha_is_laid_on_white(alpha: int, level: int) -> None:
+    for channels, shown in ((2, 1), (4, 3)):
+        wide = np.full((20, 30, channels), 20_000, np.uint16)
+        wide[..., -1] = alpha
+        wide[0, 0, -1] = 65535  # one opaque pixel: the channel was filled
+        pixels = decode(_png_16_bit(wide), max_pixels=PLENTY, bit_depth=16).pixels
+        assert pixels.shape == (20, 30, shown)
+        assert_array_equal(pixels[1:], level)
+
+
+def test_16_bit_colour_that_stands_for_nothing_is_white(rng: np.random.Generator) -> None:
+    wide = rng.integers(0, 65536, (20, 30, 3), dtype=np.uint16)
+    key = wide[3, 4].copy()
+    wide[5, 6] = key ^ np.array([0, 0, 1], np.uint16)  # another colour, by the last bit
+    expected = np.where((wide == key).all(axis=2, keepdims=True), np.uint16(65535), wide)
+    data = _png_16_bit(wide, key=tuple(int(v) for v in key))
+    assert_array_equal(decode(data, max_pixels=PLENTY, bit_depth=16).pixels, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *((kind, mode) for kind in ("PNG", "TIFF") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")),
+        *((kind, mode) for kind in ("BMP", "JPEG", "WEBP") for mode in ("L", "RGB")),
+        ("BMP", "P"),
+        ("JPEG", "CMYK"),
+        ("WEBP", "RGBA"),
+    ],
+)
+def test_8_bit_photograph_read_to_16_bits_is_that_read_to_8_times_257(
+    kind: str, mode: str, colour: NDArray[np.uint8]
+) -> None:
+    data = encoded(Image.fromarray(colour).convert(mode), kind)
+    narrow, wide = (decode(data, max_pixels=PLENTY, bit_depth=bits) for bits in (8, 16))
+    assert wide.pixels.dtype == np.uint16
+    assert_array_equal(wide.pixels, narrow.pixels.astype(np.uint32) * 257)
+    assert wide.bit_depth == narrow.bit_depth
+
+
+def test_16_bit_colour_is_turned_upright(rng: np.random.Generator) -> None:
+    wide = rng.integers(0, 65536, (20, 30, 3), dtype=np.uint16)
+    data = _tiff(wide, extratags=[(ORIENTATION, "H", 1, 6, True)])
+    assert_array_equal(decode(data, max_pixels=PLENTY, bit_depth=16).pixels, np.rot90(wide, -1))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated_16_bit_file_is_recorded_as_corrupt(share: float, rng: np.random.Generator) -> None:
+    wide = rng.integers(0, 65536, (40, 50, 3), dtype=np.uint16)
+    for data in (_png_16_bit(wide), _tiff(wide), _tiff(wide, compression="zlib")):
+        with pytest.raises(DecodeError) as caught:
+            decode(data[: int(share * len(data))], max_pixels=PLENTY, bit_depth=16)
+        assert caught.value.status is SourceStatus.CORRUPT
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("shape", "status"), [((8, 40, 3), "too_small"), ((120, 120, 3), "too_large")])
+def test_size_of_16_bit_files_is_judged_from_the_header(
+    shape: tuple[int, ...], status: str, bits: BitDepth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(self: object) -> None:
+        pytest.fail("pixels were decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    wide = np.zeros(shape, np.uint16)
+    for data in (_png_16_bit(wide), _tiff(wide)):
+        with pytest.raises(DecodeError) as caught:
+            decode(data, max_pixels=10_000, bit_depth=bits)
+        assert caught.value.status == status
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "packed TIFF"])
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mutilated_16_bit_files_give_a_photograph_or_a_decode_error(kind: str, data: st.DataObject) -> None:
+    wide = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3) * 31
+    whole = {"PNG": _png_16_bit(wide), "TIFF": _tiff(wide), "packed TIFF": _tiff(wide, compression="zlib")}[kind]
+    broken = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(DecodeError):  # and no other error
+        assert decode(bytes(broken), max_pixels=100_000, bit_depth=16).pixels.dtype == np.uint16
+
+
+def test_8_bit_view_of_16_bits_is_rounded_and_of_8_bits_itself(rng: np.random.Generator) -> None:
+    narrow = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    assert_array_equal(eight_bits(narrow), narrow)
+    assert_array_equal(eight_bits(narrow.astype(np.uint16) * 257), narrow)
+    assert_array_equal(eight_bits(np.array([128, 129, 65535 - 129, 65535 - 128], np.uint16)), [0, 1, 254, 255])
+
+
+@pytest.mark.parametrize("policy", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bit_picture_is_fitted_as_its_8_bit_one_and_finer(
+    policy: FitPolicy, channels: int, rng: np.random.Generator
+) -> None:
+    coarse = rng.integers(20, 235, (60, 90, channels)).astype(np.uint8)
+    narrow, valid = fit(coarse, size=48, policy=policy)
+    wide, same = fit(coarse.astype(np.uint16) * 257, size=48, policy=policy)
+    assert wide.dtype == np.uint16
+    assert_array_equal(valid, same)
+    # 8 bits are rounded after each direction; the kernel's negative lobes magnify the first error by 1.25 at most
+    assert_allclose(wide / 257, narrow, atol=0.5 + 0.5 * 1.25)
+    assert len(np.unique(wide)) > 256, "values between those of 8 bits"
+
+
+def test_16_bit_step_is_cut_at_black_and_white() -> None:
+    step = np.zeros((64, 64, 1), np.uint16)
+    step[:, 32:] = 65535
+    image, _ = fit(step, size=40, policy="crop")
+    assert (image[0, 0], image[0, -1]) == (0, 65535)
+    assert image.dtype == np.uint16
+
+
+# --- modes and formats ---
 
 
 def test_1_bit_is_black_and_white(rng: np.random.Generator) -> None:
@@ -403,6 +576,26 @@ def _png(width: int, height: int, *, depth: int, colour_type: int, compressed: b
 
 def _png_1_bit_header(width: int, height: int) -> bytes:
     return _png(width, height, depth=1, colour_type=0, compressed=zlib.compress(b""))
+
+
+def _png_16_bit(pixels: NDArray[np.uint16], *, interlaced: bool = False, key: tuple[int, ...] | None = None) -> bytes:
+    """A PNG of 16 bits a channel; Adam7 if interlaced; with a colour that stands for nothing."""
+    height, width, channels = pixels.shape
+    steps = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    passes = [pixels[y::dy, x::dx] for y, x, dy, dx in steps] if interlaced else [pixels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for part in passes for row in part if row.size)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, int(interlaced))
+    nothing = b"" if key is None else _chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
+    body = _chunk(b"IHDR", header) + nothing + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def _tiff(pixels: NDArray[np.uint16], **options: object) -> bytes:
+    """A TIFF with colour of 16 bits a channel, written by another library than the one that reads it."""
+    buffer = io.BytesIO()
+    extra = {"extrasamples": ["unassalpha"]} if pixels.shape[-1] == 4 else {}
+    tifffile.imwrite(buffer, pixels, photometric="rgb", **{**extra, **options})
+    return buffer.getvalue()
 
 
 def _png_16_bit_rgb(pixels: NDArray[np.uint16]) -> bytes:

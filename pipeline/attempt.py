@@ -1,0 +1,425 @@
+"""One draw of one defect: where it goes, its fields there, the refinement passes on its window, and the verdict.
+
+Every defect is worked on by itself, on the unchanged photograph, in the smallest window that holds it; windows of one
+mechanism and one size go through the passes together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests.corpus import Picture
+from manifests.records import PlannedDefect, PlanRow, SampleStatus, SourceRecord
+from manifests.seeds import Stage, stream
+from physics.mechanism import Crack
+from physics.placement import (
+    Placement,
+    Window,
+    crack_window,
+    field_window,
+    noise_tile,
+    place_crack,
+    place_fields,
+    place_grain,
+    place_noise,
+    roughness_tile,
+)
+from pipeline.bank import StoredTrajectory
+from pipeline.invariants import changed_pixels
+from pipeline.planning import DrawnPlacement, draw_placement, opening_width, trace_outline
+from pipeline.recipe import Recipe
+from refine.passes import CrackArrays, DefectInputs, OpticsArrays, RefinedBatch, ReliefArrays, refine_defects
+from refine.scene import PRODUCT_REFLECTANCE
+
+__all__ = ["Ingredients", "Placed", "Refined", "Result", "attempt_defects", "place"]
+
+_BATCH_PIXELS = 4 * 256 * 256  # pixels in one batch of windows: what a core's cache still holds
+_OUTLINE_WIGGLE_CELLS = 0.25
+_SHAPE = ("depth", "height")  # what says where a changed surface is; product and displacement reach beyond
+_NO_RELIEF = ("opening", "damage")
+_REACH_PX = 4  # fields reach this far beyond npcF's support
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """All that one defect of a sample is made from.
+
+    Attributes
+    ----------
+    row : PlanRow
+        Of the sample.
+    number : int
+        Which of its planned defects, from 0.
+    source : (S, S, C) uint8 or uint16
+        The photograph, without the sample's other defects.
+    foreground : (S, S) bool
+        Where the part is.
+    record : SourceRecord
+        Of the photograph.
+    trajectory : StoredTrajectory
+        That the defect is a state of.
+    taken : (S, S) bool, optional
+        Where the defects before it leave no place.
+    taken_px : int
+        Pixels of their masks.
+    """
+
+    row: PlanRow
+    number: int
+    source: Picture
+    foreground: NDArray[np.bool_]
+    record: SourceRecord
+    trajectory: StoredTrajectory
+    taken: NDArray[np.bool_] | None = None
+    taken_px: int = 0
+
+    @property
+    def planned(self) -> PlannedDefect:
+        """The defect as planned."""
+        return self.row.planned()[self.number]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one sample draws from the ranges of `manifests.config.RenderConfig`."""
+
+    depth_to_width: float
+    lip_slope: float
+    debris: float
+    glint: float
+    roughness: float
+    gloss: float
+    gloss_exponent: float
+    pit_floor: float
+    product: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One attempt at a defect: where it goes, its fields there, and its appearance.
+
+    ``distance`` to a crack's lips, ``fields`` and ``grain`` are (W, W) on the window, ``noise`` (3, W, W); lengths in
+    pixels.
+    """
+
+    ingredients: Ingredients
+    attempt: int
+    drawn: DrawnPlacement
+    extent: float
+    window: Window
+    fields: Mapping[str, NDArray[np.float32]]
+    distance: NDArray[np.float32] | None
+    grain: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    look: _Look
+
+    @property
+    def source(self) -> Picture:
+        """The photograph on the window, (W, W, C)."""
+        return self.ingredients.source[self.window.slices]
+
+    @property
+    def foreground(self) -> NDArray[np.bool_]:
+        """Where the part is on the window, (W, W)."""
+        return self.ingredients.foreground[self.window.slices]
+
+    def affected(self) -> NDArray[np.bool_]:
+        """Where on the part the defect is, (W, W): in an opening, or where the surface moved by 1/20 of the most."""
+        there = np.zeros((self.window.side, self.window.side), dtype=bool)
+        if self.distance is not None:
+            return (self.distance < 0) & self.foreground
+        for name in _SHAPE:
+            if name in self.fields:
+                magnitude = np.abs(self.fields[name])
+                there |= magnitude > 0.05 * float(magnitude.max())
+        return there & self.foreground
+
+    def meets_another(self, pixels: NDArray[np.bool_]) -> bool:
+        """Whether any of these pixels of the window is too near to another defect of the picture."""
+        taken = self.ingredients.taken
+        return taken is not None and bool((taken[self.window.slices] & pixels).any())
+
+
+@dataclass(frozen=True)
+class Refined:
+    """One window after the passes: ``image`` and each of ``stages`` (W, W, C), ``mask`` (W, W), and figures of
+    `refine.passes.RefinedBatch`.
+    """
+
+    image: Picture
+    mask: NDArray[np.bool_]
+    stages: Mapping[str, Picture]
+    contrast: float
+    residual: float
+    cycles: int
+    faint_px: int
+    unlabelled_px: int
+    unseen_px: int
+    outside_px: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of an attempt; ``refined`` is None where it did not come to the passes."""
+
+    placed: Placed
+    status: SampleStatus
+    refined: Refined | None
+
+
+def attempt_defects(
+    recipe: Recipe, pending: Sequence[Ingredients], attempt: int, seconds: defaultdict[str, float]
+) -> Iterator[Result]:
+    """Draw each of some defects once: place, refine, judge.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Mechanisms, passes, label.
+    pending : sequence of Ingredients
+        At most one defect of a sample, or two would not know of one another.
+    attempt : int
+        How many draws there were before.
+    seconds : mapping
+        Is added to, by stage.
+    """
+    start = time.perf_counter()
+    by_kind: dict[tuple[str, int], list[Placed]] = {}
+    for ingredients in pending:
+        placed = place(recipe, ingredients, attempt)
+        if placed.meets_another(placed.affected()):
+            yield Result(placed, SampleStatus.CROWDED, None)
+        else:
+            by_kind.setdefault((ingredients.planned.mechanism, placed.window.side), []).append(placed)
+    seconds["physics"] += time.perf_counter() - start
+    for (_, side), group in sorted(by_kind.items(), key=lambda item: item[0]):
+        step = max(1, _BATCH_PIXELS // side**2)
+        for first in range(0, len(group), step):
+            yield from _refine(recipe, group[first : first + step], seconds)
+
+
+def place(recipe: Recipe, ingredients: Ingredients, attempt: int) -> Placed:
+    """Where the defect goes at this attempt, and its fields on the window that holds it."""
+    planned, trajectory = ingredients.planned, ingredients.trajectory
+    position = (attempt, ingredients.number) if ingredients.number else (attempt,)
+    rng = stream(recipe.seed, Stage.SAMPLE, ingredients.row.index, *position)
+    drawn = _as_planned(planned) if attempt == 0 else _drawn_again(recipe, ingredients, rng)
+    keep_area = attempt < recipe.label.attempts // 2
+    area = planned.asked_area if keep_area else recipe.params(planned.mechanism).area.draw(rng)
+    look = _draw_look(recipe, rng, channels=ingredients.source.shape[2])
+    offset = (int(rng.integers(0, 1 << 30)), int(rng.integers(0, 1 << 30)))
+    drawn, extent = _sized(recipe, trajectory, planned.snapshot, drawn, area)
+    placement = drawn.on_picture(recipe.size, extent)
+    crack = trajectory.crack_at(planned.snapshot)
+    distance: NDArray[np.float32] | None = None
+    if crack is not None:
+        window, fields, distance = _place_crack(recipe, planned.mechanism, crack, placement, drawn, look, offset)
+    else:
+        window, fields = _place_relief(recipe, trajectory, planned.snapshot, placement, offset)
+    grain = place_grain(roughness_tile(recipe.seed), offset, window)
+    noise = place_noise(noise_tile(recipe.seed), offset, window)
+    return Placed(ingredients, attempt, drawn, extent, window, fields, distance, grain, noise, look)
+
+
+def _as_planned(defect: PlannedDefect) -> DrawnPlacement:
+    return DrawnPlacement(
+        defect.dihedral, defect.angle_deg, defect.from_edge, defect.anchor_y, defect.anchor_x, defect.width
+    )
+
+
+def _drawn_again(recipe: Recipe, ingredients: Ingredients, rng: np.random.Generator) -> DrawnPlacement:
+    """Another place; trajectory, snapshot and turn stay, so that none comes twice on one source."""
+    planned = ingredients.planned
+    return draw_placement(
+        rng,
+        ingredients.foreground,
+        trace_outline(ingredients.foreground),
+        dihedral=planned.dihedral,
+        from_edge=planned.from_edge,
+        width=opening_width(recipe.params(planned.mechanism)),
+    )
+
+
+def _sized(
+    recipe: Recipe, trajectory: StoredTrajectory, snapshot: int, drawn: DrawnPlacement, area: float
+) -> tuple[DrawnPlacement, float]:
+    """Side of the square / side of the picture at which the defect has the area asked for, within the bounds.
+
+    A crack's area is open length x width: what the bounds of the square leave over is made up by the width.
+    """
+    low, high = recipe.placement.extent
+    share = max(float(trajectory.area[snapshot]), 1e-6)
+    width = opening_width(recipe.params(trajectory.mechanism))
+    if width is None:
+        return drawn, float(np.clip(np.sqrt(area / share), low, high))
+    extent = float(np.clip(area / (share * drawn.width), low, high))
+    fitting = float(np.clip(area / (share * extent), width.low, width.high))
+    return replace(drawn, width=fitting), extent
+
+
+def _place_crack(
+    recipe: Recipe,
+    mechanism: str,
+    crack: Crack,
+    placement: Placement,
+    drawn: DrawnPlacement,
+    look: _Look,
+    offset: tuple[int, int],
+) -> tuple[Window, dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+    """Window, opening, and distance to the lips."""
+    width_px, reach_px = drawn.width * recipe.size, float(recipe.npcf.support_px + _REACH_PX)
+    cell_px = placement.side / recipe.params(mechanism).grid
+    segments, opening = crack.segments, crack.opening[0]
+    window = crack_window(
+        segments, opening, placement, size=recipe.size, cell_px=cell_px, width_px=width_px, reach_px=reach_px
+    )
+    found = place_crack(
+        segments,
+        opening,
+        placement,
+        window,
+        cell_px=cell_px,
+        width_px=width_px,
+        roughness=look.roughness,
+        reach_px=reach_px,
+        tile=roughness_tile(recipe.seed),
+        tile_offset=offset,
+    )
+    return window, {"opening": found.opening}, found.distance
+
+
+def _place_relief(
+    recipe: Recipe, trajectory: StoredTrajectory, snapshot: int, placement: Placement, offset: tuple[int, int]
+) -> tuple[Window, dict[str, NDArray[np.float32]]]:
+    """Window and fields of a mechanism that changes the surface."""
+    fields = trajectory.fields_at(snapshot)
+    window = field_window(fields, placement, size=recipe.size, reach_px=float(recipe.npcf.support_px + _REACH_PX))
+    cell_px = placement.side / recipe.params(trajectory.mechanism).grid
+    placed = place_fields(
+        fields,
+        placement,
+        window,
+        wiggle_px=_OUTLINE_WIGGLE_CELLS * cell_px if "depth" in fields else 0.0,  # lost material has a ragged outline
+        tile=roughness_tile(recipe.seed),
+        tile_offset=offset,
+    )
+    return window, placed
+
+
+def _draw_look(recipe: Recipe, rng: np.random.Generator, *, channels: int) -> _Look:
+    ranges = recipe.render
+    product = PRODUCT_REFLECTANCE[ranges.products[int(rng.integers(len(ranges.products)))]]
+    return _Look(
+        depth_to_width=float(rng.uniform(*ranges.depth_to_width)),
+        lip_slope=float(rng.uniform(*ranges.lip_height)),
+        debris=float(rng.uniform(*ranges.debris)),
+        glint=float(rng.uniform(*ranges.glint)),
+        roughness=float(rng.uniform(*ranges.roughness)),
+        gloss=float(rng.uniform(*ranges.gloss)),
+        gloss_exponent=float(np.exp(rng.uniform(*np.log(ranges.gloss_exponent)))),
+        pit_floor=float(rng.uniform(*ranges.pit_floor)),
+        product=product if channels == 3 else (float(np.mean(product)),),
+    )
+
+
+def _refine(recipe: Recipe, batch: Sequence[Placed], seconds: defaultdict[str, float]) -> Iterator[Result]:
+    """Refine a batch of windows of one mechanism and size, and judge each."""
+    inputs = DefectInputs(
+        source=cast("Picture", np.stack([placed.source for placed in batch])),
+        foreground=np.stack([placed.foreground for placed in batch]),
+        grain=np.stack([placed.grain for placed in batch]),
+        noise=np.stack([placed.noise for placed in batch]),
+        optics=_optics([placed.ingredients.record for placed in batch]),
+        crack=_crack_arrays(batch),
+        relief=_relief_arrays(batch),
+    )
+    made = refine_defects(
+        inputs, npcf=recipe.npcf, npcfpp=recipe.npcfpp, label=recipe.label, stages=recipe.store.stages
+    )
+    for name, spent in made.seconds.items():
+        seconds[name] += spent
+    for k, placed in enumerate(batch):
+        refined = _one_of(made, k)
+        yield Result(placed, _judge(recipe, placed, refined), refined)
+
+
+def _one_of(batch: RefinedBatch, k: int) -> Refined:
+    return Refined(
+        image=batch.image[k],
+        mask=batch.mask[k],
+        stages={name: pictures[k] for name, pictures in batch.stages.items()},
+        contrast=float(batch.contrast[k]),
+        residual=float(batch.residual[k]),
+        cycles=int(batch.cycles[k]),
+        faint_px=int(batch.faint_px[k]),
+        unlabelled_px=int(batch.unlabelled_px[k]),
+        unseen_px=int(batch.unseen_px[k]),
+        outside_px=int(batch.outside_px[k]),
+    )
+
+
+def _crack_arrays(batch: Sequence[Placed]) -> CrackArrays | None:
+    distance = [placed.distance for placed in batch if placed.distance is not None]
+    if not distance:
+        return None
+    return CrackArrays(
+        distance=np.stack(distance),
+        opening=np.stack([placed.fields["opening"] for placed in batch]),
+        depth_to_width=_column(placed.look.depth_to_width for placed in batch),
+        lip_slope=_column(placed.look.lip_slope for placed in batch),
+        debris=_column(placed.look.debris for placed in batch),
+        glint=_column(placed.look.glint for placed in batch),
+    )
+
+
+def _relief_arrays(batch: Sequence[Placed]) -> ReliefArrays | None:
+    names = [name for name in batch[0].fields if name not in _NO_RELIEF]
+    if not names:
+        return None
+    return ReliefArrays(
+        fields={name: np.stack([placed.fields[name] for placed in batch]) for name in names},
+        gloss=_column(placed.look.gloss for placed in batch),
+        gloss_exponent=_column(placed.look.gloss_exponent for placed in batch),
+        pit_floor=_column(placed.look.pit_floor for placed in batch),
+        product=np.array([placed.look.product for placed in batch], dtype=np.float32),
+    )
+
+
+def _column(values: Iterable[float]) -> NDArray[np.float32]:
+    return np.fromiter(values, dtype=np.float32)
+
+
+def _optics(records: Sequence[SourceRecord]) -> OpticsArrays:
+    return OpticsArrays(
+        light=np.array([(r.light_y, r.light_x) for r in records], dtype=np.float32),
+        directional=_column(r.light_directional for r in records),
+        gloss=_column(r.gloss for r in records),
+        blur_px=_column(r.blur_px for r in records),
+        noise=_column(r.noise for r in records),
+        brightest=np.array([r.brightest for r in records], dtype=np.float32),
+    )
+
+
+def _judge(recipe: Recipe, placed: Placed, refined: Refined) -> SampleStatus:
+    label, picture_px = recipe.label, recipe.size**2
+    area_px = int(refined.mask.sum())
+    if not placed.affected().any():
+        return SampleStatus.OFF_FOREGROUND
+    if refined.residual > recipe.npcf.tolerance:
+        return SampleStatus.NOT_CONVERGED
+    if area_px == 0:
+        return SampleStatus.INVISIBLE
+    if area_px / picture_px < label.min_area:
+        return SampleStatus.AREA_BELOW
+    if (area_px + placed.ingredients.taken_px) / picture_px > label.max_area:
+        return SampleStatus.AREA_ABOVE
+    if placed.meets_another(refined.mask | changed_pixels(refined.image, placed.source)):
+        return SampleStatus.CROWDED
+    return SampleStatus.OK
