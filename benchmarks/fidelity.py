@@ -504,10 +504,10 @@ def _giveaways(
         Side(real.statistics, real.groups, real.kinds, np.ones(len(real.shots), dtype=np.bool_)),
         Side(made.statistics, made.groups, made.kinds, np.ones(len(made.shots), dtype=np.bool_)),
     )
-    options = {"folds": sizes.folds, "seeds": range(sizes.seeds)}
+    told = partial(importance, *sides, folds=sizes.folds, seeds=range(sizes.seeds))
     tasks = [
-        pool.submit(importance, *sides, list(GROUPS), [columns(g) for g in GROUPS], **options),
-        pool.submit(importance, *sides, NAMES, [[k] for k in range(len(NAMES))], **options),
+        pool.submit(told, list(GROUPS), [columns(g) for g in GROUPS]),
+        pool.submit(told, NAMES, [[k] for k in range(len(NAMES))]),
     ]
     by_group, by_name = ([Giveaway(*row) for row in task.result()] for task in tasks)
     return by_group, sorted(by_name, key=lambda g: -abs(g.alone - 0.5))

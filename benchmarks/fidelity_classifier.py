@@ -127,7 +127,8 @@ def fit_cnn(x: NDArray[np.generic], y: Floats, weight: Floats, seed: int) -> Sco
     steps = _EPOCHS * -(-len(patches) // _BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps)
     for _ in range(_EPOCHS):
-        for rows in torch.randperm(len(patches), generator=generator).split(_BATCH):
+        order = torch.randperm(len(patches), generator=generator)
+        for rows in (order[k : k + _BATCH] for k in range(0, len(order), _BATCH)):
             batch = torch.rot90(patches[rows], int(torch.randint(4, (1,), generator=generator)), (2, 3))
             batch = batch.flip(3) if torch.rand(1, generator=generator) < 0.5 else batch
             loss = functional.binary_cross_entropy_with_logits(network(batch), target[rows], importance_[rows])

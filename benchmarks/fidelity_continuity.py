@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.fidelity_samples import Shot, patch_window
-from benchmarks.fidelity_statistics import details, edge_sigma
+from benchmarks.fidelity_statistics import details, edge_sigma, grain_vector
 
 __all__ = ["NAMES", "continuity"]
 
@@ -45,7 +45,9 @@ def _of_one(shot: Shot, source: Shot) -> list[float]:
     own, plain = (_energies(picture.grey[where], zones) for picture in (shot, source))
     optics = edge_sigma(source.grey, np.ones_like(shot.mask), share=0.01)
     edge = edge_sigma(shot.grey[where], zones[1])
-    directions = [_agreement(picture.grey[where], zones[0], zones[2]) for picture in (shot, source)]
+    grey = shot.grey[where], source.grey[where]
+    around = zones[2] if zones[2].any() else ~zones[0]
+    directions = [float(grain_vector(g, zones[0]) @ grain_vector(g, around)) for g in grey]
     return [*(own - plain), float(np.log2(edge / optics)), directions[0] - directions[1]]
 
 
@@ -59,12 +61,3 @@ def _energies(window: Floats, zones: tuple[Mask, Mask, Mask]) -> Floats:
             around = np.mean(np.square(detail[far])) if far.any() else np.mean(np.square(detail))
             out.append(np.log2((there + _ROUNDING) / (around + _ROUNDING)))
     return np.array(out)
-
-
-def _agreement(window: Floats, inside: Mask, far: Mask) -> float:
-    gy, gx = np.gradient(window)
-    vectors = []
-    for zone in (inside, far if far.any() else ~inside):
-        a, b = float((gx[zone] ** 2 - gy[zone] ** 2).sum()), float(2 * (gx[zone] * gy[zone]).sum())
-        vectors.append(np.array([a, b]) / max(float((gx[zone] ** 2 + gy[zone] ** 2).sum()), 1e-6))
-    return float(vectors[0] @ vectors[1])

@@ -44,10 +44,10 @@ same areas, lengths and widths, which the methods as published do not know: CutP
 filled with textures (DRAEM, Zavrtanik et al. 2021), and the package `defect-synthesis` from PyPI.
 
 **What does not count.** Real photographs are read as ours are: grey, cropped square, resampled to 256. Normals are
-chosen to match the defects' photographs in size and brightness, one for one. To each real defect belong the {each}
-made ones of its kind that are nearest in area, elongation, size of the photograph and distance from its border.
-Patches are 64 px around the middle of the defect. What backgrounds alone give away is measured on patches without
-defects, in the last rows of the table: nothing can be expected to get below that.
+chosen to match the defects' photographs in size, brightness and finest detail, one for one. To each real defect belong
+the {each} made ones of its kind that are nearest in area, elongation, size of the photograph and distance from its
+border. Patches are 64 px around the middle of the defect. What backgrounds alone give away is measured on patches
+without defects, in the last rows of the table: nothing can be expected to get below that.
 
 **Halves.** Tiles are halved as in `benchmarks.realism`. Parameters are chosen on one half (`--fit`), the other judges.
 Every tile and every photograph has one vote, however many exposures or samples there are of it, and pairs within one
@@ -189,7 +189,7 @@ def _giveaways(result: Result) -> list[str]:
         "",
         "**On the half that chooses parameters**, since passes may be changed by what stands here. The logistic judge "
         "with one group of statistics alone, and what it loses when the group is shuffled among the scored patches; "
-        "then single statistics, with their medians, the most telling first.",
+        "then single statistics, the most telling first, with their medians.",
         "",
         "| group | AUROC alone | loss when shuffled |",
         "|---|--:|--:|",
@@ -197,17 +197,17 @@ def _giveaways(result: Result) -> list[str]:
     lines += [f"| {g.name} | {g.alone:.2f} | {g.loss:+.2f} |" for g in result.giveaways]
     lines += [
         "",
-        "| statistic | AUROC alone | loss when shuffled | real | made | shift / spread of real |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| statistic | AUROC alone | loss when shuffled | real (spread) | "
+        + " | ".join(s.name for s in result.stages)
+        + " |",
+        "|---|--:|--:|--:" + "|--:" * len(result.stages) + "|",
     ]
     for g in [s for s in result.single if s.alone > 0.5][:14]:
         k = NAMES.index(g.name)
-        choosing = result.scored if result.fit else ~result.scored
-        real, made = result.real.statistics[choosing, k], final.statistics[:, k]
-        shift = (np.median(made) - np.median(real)) / max(float(real.std()), 1e-6)
+        real = result.real.statistics[result.scored if result.fit else ~result.scored, k]
+        medians = " | ".join(f"{np.median(stage.statistics[:, k]):.2f}" for stage in result.stages)
         lines.append(
-            f"| {g.name} | {g.alone:.2f} | {g.loss:+.3f} | {np.median(real):.2f} | {np.median(made):.2f} "
-            f"| {shift:+.2f} |"
+            f"| {g.name} | {g.alone:.2f} | {g.loss:+.3f} | {np.median(real):.2f} ({real.std():.2f}) | {medians} |"
         )
     return lines
 
@@ -381,8 +381,8 @@ def _ablation(result: Result, path: Path) -> None:
         "grain just outside as around": "grain direction",
     }
     for ax, (title, name) in zip(axes.flat[len(lines) :], boxes.items(), strict=True):
-        values = [v[:, NAMES.index(name)] for _, v, _, _ in drawn]
-        shown = ax.boxplot(values, showfliers=False, patch_artist=True, medianprops={"color": "white"})
+        columns_of = [v[:, NAMES.index(name)] for _, v, _, _ in drawn]
+        shown = ax.boxplot(columns_of, showfliers=False, patch_artist=True, medianprops={"color": "white"})
         for patch, (_, _, _, colour) in zip(shown["boxes"], drawn, strict=True):
             patch.set_facecolor(colour)
         ax.set_xticks(range(1, len(drawn) + 1), [n for n, *_ in drawn], rotation=20, fontsize=8)

@@ -4,7 +4,8 @@ What would tell real from made without looking at the defect is taken away or me
 
 - *size and compression*: real photographs go through the reader of the pipeline, cropped and resampled to the same
   side; the square is moved along a long photograph where its middle would miss the defect;
-- *enlargement and exposure*: normals are chosen whose size and brightness match those of the defects' photographs;
+- *enlargement, exposure, grain*: normals are chosen whose size, brightness and finest detail match those of the
+  defects' photographs;
 - *kind, area, elongation*: each real defect is given the made ones that are nearest to it in these, as many of each
   kind;
 - *place*: a patch is centred on the defect, as far as the border of the picture allows, which is matched as well;
@@ -59,8 +60,7 @@ MECHANISMS: Mapping[str, str] = {"fracture": "crack", "pitting": "pit"}
 STAGES: Mapping[str, str] = {"paste": "naive paste", "render": "render", "npcf": "+ npcF", "npcfpp": "+ npcF++"}
 _SPLIT_SEED = 0  # that of `benchmarks.realism`: the same half judges
 _LEAST_PX = 12  # a mask of which the crop left less is not used
-_BRIGHTNESS_WEIGHT = 1.0
-_SIDE_WEIGHT = 2.0
+_BACKGROUND_WEIGHTS = (2.0, 1.0, 1.5)  # size of the photograph, light, finest detail
 _OFF_PX = 8.0  # a defect this far off the middle of its patch counts as much as a factor e of area
 _AWAY_PX = 24.0  # sound patches stay this far from the defect
 _VOTES = 12
@@ -138,7 +138,7 @@ def read_real(data: Path, *, size: int = SIDE_PX) -> Real:
                 image, _ = fit(pixels[part], size=size, policy="crop")
                 mask = fit_mask(real.mask[part], size=size, policy="crop")
                 if mask.sum() >= _LEAST_PX:
-                    shots.append(Shot(image, mask, kind, f"{kind}-{number}", min(pixels.shape[:2])))
+                    shots.append(Shot(_to_8_bit(image), mask, kind, f"{kind}-{number}", min(pixels.shape[:2])))
                     judging.append(number in parts.test)
     return Real(tuple(shots), np.array(judging))
 
@@ -165,7 +165,7 @@ def _photograph(folder: Path, mask_name: str) -> NDArray[np.uint8]:
 
 
 def copy_matched_normals(data: Path, real: Real, into: Path) -> Path:
-    """Copy to ``into`` the training normals that match the real photographs in size and brightness, one for each.
+    """Copy to ``into`` the training normals that match the real photographs in size, light and grain, one for each.
 
     Returns
     -------
@@ -175,20 +175,28 @@ def copy_matched_normals(data: Path, real: Real, into: Path) -> Path:
     folder = into / "train" / "good"
     folder.mkdir(parents=True)
     files = sorted(p for p in (data / "train" / "good").iterdir() if p.is_file())
-    have = np.array([_size_and_light(path) for path in files])
-    want = np.array([[np.log(s.side_px), np.log(1 + s.grey.mean())] for s in real.shots])
-    weight = np.array([_SIDE_WEIGHT, _BRIGHTNESS_WEIGHT])
-    cost = np.square((want[:, None] - have[None]) * weight).sum(axis=2)
+    have = np.array([_background(_normal(path, SIDE_PX)) for path in files])
+    want = np.array([_background(shot) for shot in real.shots])
+    cost = np.square((want[:, None] - have[None]) * np.array(_BACKGROUND_WEIGHTS)).sum(axis=2)
     _, chosen = linear_sum_assignment(cost)
     for k in sorted(chosen):
         shutil.copy(files[k], folder / files[k].name)
     return into
 
 
-def _size_and_light(path: Path) -> tuple[float, float]:
-    with Image.open(path) as picture:
-        light = float(np.asarray(picture.convert("L")).mean())
-        return float(np.log(min(picture.size))), float(np.log(1 + light))
+def _normal(path: Path, size: int) -> Shot:
+    """A photograph without a defect, as the pipeline reads it, with an empty mask."""
+    pixels = np.asarray(Image.open(path).convert("L"))[..., None]
+    image, _ = fit(pixels, size=size, policy="crop")
+    return Shot(_to_8_bit(image), np.zeros(image.shape[:2], dtype=np.bool_), "", path.stem, min(pixels.shape[:2]))
+
+
+def _background(shot: Shot) -> tuple[float, float, float]:
+    """Logarithms of the photograph's size, of its light, and of its finest detail in the median, by its light."""
+    grey = shot.grey
+    light = 1 + float(np.median(grey))
+    fine = float(np.median(np.abs(grey - ndimage.gaussian_filter(grey, 1.0))))
+    return float(np.log(shot.side_px)), float(np.log(light)), float(np.log((fine + 0.1) / light))
 
 
 def normal_shots(
@@ -197,12 +205,11 @@ def normal_shots(
     """Photographs without defects, each with the mask of a defect of ``like`` laid at a random place."""
     shots = []
     for number, path in enumerate(sorted((root / split / "good").iterdir())):
-        pixels = np.asarray(Image.open(path).convert("L"))[..., None]
-        image, _ = fit(pixels, size=size, policy="crop")
+        sound = _normal(path, size)
         model = like[number % len(like)]
         moved = _moved(model.mask, np.zeros_like(model.mask), rng)
         if moved is not None:
-            shots.append(Shot(image, moved, model.kind, f"{split}-{path.stem}", min(pixels.shape[:2])))
+            shots.append(replace(sound, mask=moved, kind=model.kind, group=f"{split}-{path.stem}"))
     return shots
 
 
@@ -269,7 +276,7 @@ def _stage_images(sample: Sample) -> dict[str, NDArray[np.generic]]:
 
 def _to_8_bit(image: NDArray[np.generic]) -> NDArray[np.uint8]:
     if image.dtype == np.uint16:
-        return np.round(image / 257.0).astype(np.uint8)
+        return np.asarray(np.round(np.asarray(image, dtype=np.float64) / 257.0), dtype=np.uint8)
     return np.asarray(image, dtype=np.uint8)
 
 

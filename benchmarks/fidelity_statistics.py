@@ -38,6 +38,7 @@ __all__ = [
     "details",
     "edge_sigma",
     "find_outline",
+    "grain_vector",
     "measure",
     "statistics",
 ]
@@ -254,7 +255,7 @@ def edge_sigma(picture: Floats, where: Mask, *, share: float = 0.5) -> float:
 
 def _steepness(picture: Floats) -> Floats:
     gy, gx = np.gradient(picture)
-    return np.hypot(gy, gx)
+    return np.asarray(np.hypot(gy, gx))
 
 
 def _contrast(found: Outline) -> list[float]:
@@ -265,9 +266,9 @@ def _contrast(found: Outline) -> list[float]:
     noise = max(float(found.window[found.far].std()) if found.far.any() else 0.0, _NOISE_FLOOR)
     rim = (found.distance > 0.5) & (found.distance <= 3)
     beside = found.fine[rim]
-    gy, gx = np.gradient(found.distance, 1 / _UP)
+    gy, gx = (np.asarray(g)[rim] for g in np.gradient(found.distance, 1 / _UP))
     offset = beside - beside.mean()
-    harmonic = 2 * np.hypot((offset * gy[rim]).mean(), (offset * gx[rim]).mean()) / abs(found.extreme - found.base)
+    harmonic = 2 * np.hypot((offset * gy).mean(), (offset * gx).mean()) / abs(found.extreme - found.base)
     high, low = np.quantile(beside, [0.95, 0.05])
     return [
         float(np.log(max(abs(float(change.mean())), 1e-2))),
@@ -309,13 +310,14 @@ def _texture(found: Outline, levels: Sequence[Floats]) -> list[float]:
 def _grain_agreement(found: Outline) -> float:
     """Twice the angle between the grain just outside and around: its cosine, times how clear both directions are."""
     outside = (found.coarse > 1.5) & (found.coarse <= 5)
-    gy, gx = np.gradient(found.window)
-    vectors = []
-    for zone in (outside, found.far):
-        a, b = float((gx[zone] ** 2 - gy[zone] ** 2).sum()), float(2 * (gx[zone] * gy[zone]).sum())
-        total = float((gx[zone] ** 2 + gy[zone] ** 2).sum())
-        vectors.append(np.array([a, b]) / max(total, 1e-6))
-    return float(vectors[0] @ vectors[1])
+    return float(grain_vector(found.window, outside) @ grain_vector(found.window, found.far))
+
+
+def grain_vector(picture: Floats, zone: Mask) -> Floats:
+    """Direction of the grain in a zone as (cos 2 phi, sin 2 phi), as long as the grain is coherent: 0..1."""
+    gy, gx = (np.asarray(g)[zone] for g in np.gradient(picture))
+    total = max(float((gx**2 + gy**2).sum()), 1e-6)
+    return np.array([float((gx**2 - gy**2).sum()), float(2 * (gx * gy).sum())]) / total
 
 
 def _spectrum(shot: Shot) -> list[float]:

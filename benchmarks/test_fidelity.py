@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from benchmarks import backbone, fidelity
 from benchmarks.fidelity import Sizes, evaluate, judge, measured
-from benchmarks.fidelity_classifier import Side, cross_validate, fit_logistic
+from benchmarks.fidelity_classifier import Scorer, Side, cross_validate, fit_logistic
 from benchmarks.fidelity_distances import group_weights, table
 from benchmarks.fidelity_report import page, pictures
 from benchmarks.fidelity_samples import STAGES, Shot, matched, patch_window, read_real, sound_shots, target_of
@@ -125,7 +125,8 @@ def test_statistics_do_not_depend_on_how_loosely_a_label_was_drawn(rng: np.rando
     assert_allclose((tight.distance < 0).sum(), (wide.distance < 0).sum(), rtol=0.1)
     assert_allclose((tight.distance < 0).sum() / 16, exact.mask.sum(), rtol=0.2)
     edge = NAMES.index("edge width")
-    assert_allclose(*statistics([exact, loose])[:, edge], atol=0.15)
+    widths = statistics([exact, loose])[:, edge]
+    assert_allclose(widths[0], widths[1], atol=0.15)
 
 
 def test_a_softer_edge_is_measured_as_wider(rng: np.random.Generator) -> None:
@@ -185,7 +186,7 @@ def test_no_group_is_on_both_sides_of_a_fold() -> None:
     ]
     trained: list[set[str]] = []
 
-    def fit(x: NDArray[np.generic], y: Floats, weight: Floats, seed: int) -> object:
+    def fit(x: NDArray[np.generic], y: Floats, weight: Floats, seed: int) -> Scorer:
         assert_allclose(weight.sum(), 1.0)
         seen = {groups[int(k)] for k in x[:, 0]}
         trained.append(seen)
@@ -196,7 +197,7 @@ def test_no_group_is_on_both_sides_of_a_fold() -> None:
 
         return score
 
-    cross_validate(*sides, fit, folds=5, seeds=[0])  # type: ignore[arg-type]
+    cross_validate(sides[0], sides[1], fit, folds=5, seeds=[0])
     assert len(trained) == 5
 
 
@@ -243,11 +244,17 @@ def test_the_whole_benchmark_runs_and_writes_its_page(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fidelity, "PAINTERS", (cutpaste.CUTPASTE, nsa.NSA))
-    recipes = Path(fidelity.__file__).parent.parent / "recipes"
+    recipes = {
+        "tiles": "{kind: mvtec, path: '${MTD_ROOT}'}]\nforeground: {mode: texture}\nmechanisms: {fracture: {}, pitting: {}}",
+        "embedded": "{kind: builtin, categories: [brick]}]\nmechanisms: {dent: {}, pitting: {}}",
+    }
+    for name, text in recipes.items():
+        lines = f"name: {name}\nbank: {{trajectories: 4, groups: 2}}\nsources: [{text}\n"
+        (tmp_path / f"{name}.yaml").write_text(lines, encoding="utf-8")
     options = Namespace(
         data=write_tiles(tmp_path / "tiles", rng),
-        recipe=recipes / "mtd.yaml",
-        embedded_recipe=recipes / "demo.yaml",
+        recipe=tmp_path / "tiles.yaml",
+        embedded_recipe=tmp_path / "embedded.yaml",
         corpus=None,
         embedded_corpus=None,
         fit=False,

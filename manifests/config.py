@@ -220,6 +220,9 @@ class LabelConfig(Section):
     visible_threshold: int = Field(
         8, ge=1, le=128, description="grey levels (of 255) by which a pixel must differ to be called changed"
     )
+    fade_px: int = Field(
+        3, ge=0, le=64, description="within how many pixels of the mask an invisible change fades to the photograph"
+    )
     restored_below: int = Field(
         3, ge=1, le=128, description="a change outside the mask by fewer grey levels is taken back to the photograph"
     )

@@ -43,7 +43,7 @@ __all__ = [
     "store_samples",
 ]
 
-_ROWS_AT_ONCE = 64  # samples that are open at a time: bounds memory
+_PIXELS_AT_ONCE = 192 * 256 * 256  # of the samples that are open at a time: bounds memory, and fills the batches
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,9 @@ def _stack_field(made: Sequence[MadeSample], name: str, size: int) -> NDArray[np
 def make_samples(spec: SampleSpec, seconds: defaultdict[str, float]) -> Iterator[MadeSample]:
     """Make the samples of a shard, in order; adds to ``seconds`` by stage."""
     bank: dict[tuple[str, int], StoredTrajectory] = {}
-    for first in range(0, len(spec.rows), _ROWS_AT_ONCE):
-        rows = spec.rows[first : first + _ROWS_AT_ONCE]
+    at_once = max(1, _PIXELS_AT_ONCE // spec.recipe.size**2)
+    for first in range(0, len(spec.rows), at_once):
+        rows = spec.rows[first : first + at_once]
         start = time.perf_counter()
         opened = _open(spec, rows, bank)
         seconds["read"] += time.perf_counter() - start

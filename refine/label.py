@@ -6,9 +6,9 @@ With D the largest difference over the channels between the finished picture and
 - every pixel of the mask has such a pixel within one pixel (no invisible label): the mask is the closing of the
   changed pixels by a 3 x 3 square, which fills pinholes and joins hairlines without growing them.
 
-Crumbs, fewer than four changed pixels in the 5 x 5 around, are put back to the source before, and so is what lies
-outside the mask and differs by so few grey levels that taking it back makes no edge. What is left below the threshold
-outside the mask, the rim of a blur or of a shadow, is counted.
+Crumbs, fewer than four changed pixels in the 5 x 5 around, are put back to the source before. Outside the mask, where
+no change can be seen, it fades to the source within a few pixels, and what then differs by so few grey levels that
+taking it back makes no edge is taken back. What is left there, the rim of a blur or of a shadow, is counted.
 """
 
 from __future__ import annotations
@@ -64,7 +64,13 @@ def quantised(picture: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def label_change(
-    source: Tensor, refined: Tensor, support: Tensor, *, threshold: int, restored_below: int = 1
+    source: Tensor,
+    refined: Tensor,
+    support: Tensor,
+    *,
+    threshold: int,
+    fade_px: int | None = None,
+    restored_below: int = 1,
 ) -> Labelled:
     """Quantise the picture and find its mask.
 
@@ -78,6 +84,8 @@ def label_change(
         Where a change is allowed: elsewhere the photograph is kept bit for bit.
     threshold : int
         Grey levels of 255 by which a pixel must differ to be called changed.
+    fade_px : int, optional
+        From so many pixels beyond the mask on nothing is changed; by default the support is the only bound.
     restored_below : int
         A change outside the mask by fewer grey levels is taken back.
     """
@@ -88,6 +96,9 @@ def label_change(
     crumbs = visible & (box_sum(visible[:, None].to(torch.uint8), 5)[:, 0] < _CRUMB)
     visible &= ~crumbs
     mask = _close(visible) & support
+    if fade_px is not None:
+        image = _faded(source, image, mask, fade_px)
+        change = _difference(image, source)
     restored = crumbs | (~mask & (change < restored_below * step))
     image = torch.where(restored[:, None], source, image)
     change = torch.where(restored, 0, change)
@@ -102,6 +113,17 @@ def label_change(
         unseen_px=_count(mask & ~_near(visible)),
         outside_px=_count(touched & ~support),
     )
+
+
+def _faded(source: Tensor, image: Tensor, mask: Tensor, reach: int) -> Tensor:
+    """The picture in the mask, the source farther than ``reach`` pixels from it, and between from one to the other."""
+    grown, total = mask[:, None].to(torch.uint8), torch.zeros_like(mask[:, None], dtype=torch.int32)
+    for _ in range(reach):
+        grown = box_maximum(grown, 3)
+        total += grown
+    own = source.to(torch.int32)
+    faded = own + torch.div((image.to(torch.int32) - own) * total, max(reach, 1), rounding_mode="trunc")
+    return torch.where(mask[:, None], image, faded.to(image.dtype))
 
 
 def _difference(image: Tensor, source: Tensor) -> Tensor:

@@ -216,7 +216,12 @@ def refine_defects(
     fine = _boundary_synergy(npcfpp, picture, coarse.image, drawn.distance, support, optics.blur_px)
     clock.append(time.perf_counter())
     labelled = label_change(
-        source, fine, support, threshold=label.visible_threshold, restored_below=label.restored_below
+        source,
+        fine,
+        support,
+        threshold=label.visible_threshold,
+        fade_px=label.fade_px,
+        restored_below=label.restored_below,
     )
     image = _array(labelled.image.permute(0, 2, 3, 1))
     clock.append(time.perf_counter())

@@ -35,6 +35,7 @@ __all__ = ["moved_texture", "relief_radiance"]
 
 _ELEVATION = math.radians(35.0)  # of the light above the surface: rigs that look for relief stand low
 _DIRECTIONAL_LEAST = 0.6  # share of the light that has a direction, where the photograph tells of less
+_GLOSS_LEAST = 0.2  # a flat surface shows no highlight, however glossy, unless the lamp stands where it is mirrored
 _SKY_SCALES_PX = (4, 8, 16)
 _SHADE_STEPS_PX = (2.0, 4.0, 6.0, 9.0, 13.0, 18.0)
 _LAMP = 0.4  # extent of the lamp / its distance
@@ -175,7 +176,8 @@ def _gloss(normal: tuple[Tensor, Tensor, Tensor], look: ReliefLook, optics: Opti
     cosine = (nz * math.cos(half) + across * math.sin(half)).clamp_(1e-3, 1)
     exponent = look.exponent[:, None, None]
     lobe = torch.exp(exponent * torch.log(cosine)) - torch.exp(exponent * math.log(math.cos(half)))
-    return (look.gloss * optics.gloss * _directional(optics))[:, None, None] * lobe
+    strength = look.gloss * optics.gloss.clamp_min(_GLOSS_LEAST) * _directional(optics)
+    return strength[:, None, None] * lobe
 
 
 def _directional(optics: Optics) -> Tensor:

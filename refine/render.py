@@ -17,12 +17,12 @@ from refine.photograph import Optics
 from refine.radiance import Radiance, material_of
 from refine.relief import moved_texture, relief_radiance
 from refine.scene import Look, Scene
-from refine.stencils import central_gradient
+from refine.stencils import box_maximum, box_mean, central_gradient, cross_maximum
 
 __all__ = ["FAR_PX", "Rendering", "paste", "render"]
 
 FAR_PX = 64.0  # where there is no outline
-_REACH_PX = 12.0
+_FINE_STEPS, _COARSE_STEPS, _COARSE_PX = 6, 2, 3  # of the distance to an outline
 _PASTED_SLOT = 0.06  # radiance of an opening that is only painted, / that of the surface
 _PASTED_SHARE = 0.05  # of the highest or deepest point: where a painted surface begins
 
@@ -99,12 +99,22 @@ def _joined(found: list[Radiance]) -> Radiance:
 
 
 def _outline_distance(lost: Tensor) -> Tensor:
-    """Signed distance to the line where half is lost, from its value and slope: good near the line, bounded far off."""
-    down, right = central_gradient(lost)
-    slope = (down * down + right * right).sqrt_()
-    distance = ((0.5 - lost) / slope.clamp_min(0.5 / _REACH_PX)).clamp_(-_REACH_PX, _REACH_PX)
-    nothing = lost.amax(dim=(1, 2), keepdim=True) < 0.5
-    return torch.where(nothing | ((lost < 0.5) & (slope < 1e-3)), FAR_PX, distance)
+    """Signed distance to the line where half is lost, in steps of an octagon, smoothed; `FAR_PX` where nothing is."""
+    inside = (lost >= 0.5)[:, None].to(torch.uint8)
+    distance = box_mean(_steps_from(inside) - _steps_from(1 - inside), 3)[:, 0]
+    nothing = inside.amax(dim=(1, 2, 3)) == 0
+    return torch.where(nothing[:, None, None], FAR_PX, distance.to(lost.dtype))
+
+
+def _steps_from(flags: Tensor) -> Tensor:
+    """Pixels to the nearest flag, less a half, (B, 1, H, W) float; 0 on a flag, and bounded far off."""
+    reached, total = flags, torch.zeros(flags.shape, dtype=torch.float32, device=flags.device)
+    for number in range(_FINE_STEPS + _COARSE_STEPS):
+        step = 1 if number < _FINE_STEPS else _COARSE_PX
+        total += step * (1 - reached.float())
+        # squares reach too far along the diagonal and crosses not far enough: in turn they make an octagon
+        reached = cross_maximum(reached) if number < _FINE_STEPS and number % 2 else box_maximum(reached, 2 * step + 1)
+    return total - 0.5 * (total > 0).float()
 
 
 def paste(source: Tensor, scene: Scene, look: Look) -> Tensor:

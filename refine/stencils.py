@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["box_maximum", "box_mean", "box_sum", "central_gradient"]
+__all__ = ["box_maximum", "box_mean", "box_sum", "central_gradient", "cross_maximum"]
 
 
 def box_mean(field: Tensor, side: int) -> Tensor:
@@ -31,6 +31,14 @@ def box_maximum(field: Tensor, side: int) -> Tensor:
     """Maximum of (B, C, H, W) over the square of an odd side around each pixel, as far as it lies in the picture."""
     half = side // 2
     return _square(functional.pad(field, (half, half, half, half), mode="replicate"), side, torch.maximum)
+
+
+def cross_maximum(field: Tensor) -> Tensor:
+    """Maximum of (B, C, H, W) over each pixel and its four neighbours, as far as they lie in the picture."""
+    around = functional.pad(field, (1, 1, 1, 1), mode="replicate")
+    rows = torch.maximum(around[:, :, :-2, 1:-1], around[:, :, 2:, 1:-1])
+    columns = torch.maximum(around[:, :, 1:-1, :-2], around[:, :, 1:-1, 2:])
+    return torch.maximum(field, torch.maximum(rows, columns))
 
 
 def central_gradient(field: Tensor) -> tuple[Tensor, Tensor]:

@@ -202,7 +202,9 @@ def outline_step(change: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tens
     variance = (second / total - (middle / total) ** 2 - _STENCIL_PX2).clamp(_SHARPEST_PX2, _WIDEST_PX2)
     inside = (box_maximum(-distance, _OUTLINE_BOX) / _INSIDE_PX).clamp(0, 1)
     trust = coherent * inside * torch.exp(-((variance / _OUTLINE_PX2) ** 2))
-    return moments[:, :channels] / length.clamp_min(_SHORTEST / _OUTLINE_BOX**2), variance, trust
+    step = moments[:, :channels] / length.clamp_min(_SHORTEST / _OUTLINE_BOX**2)
+    most = box_maximum(change.abs(), _OUTLINE_BOX)  # no step is higher than the change itself
+    return torch.minimum(torch.maximum(step, -most), most), variance, trust
 
 
 def at_next_level(field: Tensor, wavelet: str, size: tuple[int, int] | torch.Size) -> Tensor:

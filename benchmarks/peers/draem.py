@@ -61,10 +61,10 @@ def random_texture(shape: tuple[int, int, int], rng: np.random.Generator) -> Flo
     repeats = [-(-n // m) for n, m in zip((height, width), picture.shape, strict=False)]
     picture = np.tile(picture, (*repeats, 1))
     y, x = rng.integers(picture.shape[0] - height + 1), rng.integers(picture.shape[1] - width + 1)
-    out = np.rot90(picture[y : y + height, x : x + width], rng.integers(4)).copy()
+    out = np.rot90(picture[y : y + height, x : x + width], int(rng.integers(4))).copy()
     for k in rng.choice(len(_GREY_CHANGES), size=_CHANGES, replace=False):
         out = np.clip(_GREY_CHANGES[k](out, rng), 0, 1)
-    return out if channels == 3 else out.mean(axis=-1, keepdims=True)
+    return np.asarray(out if channels == 3 else out.mean(axis=-1, keepdims=True))
 
 
 def blend_texture(picture: Picture, mask: NDArray[np.bool_], rng: np.random.Generator) -> Painted:

@@ -66,6 +66,7 @@ CHANGES: dict[str, object] = {
     "npcfpp.energy": 0.5,
     "npcfpp.grain": 0.5,
     "label.visible_threshold": 10,
+    "label.fade_px": 5,
     "label.restored_below": 4,
     "label.min_area": 1e-3,
     "label.max_area": 0.5,

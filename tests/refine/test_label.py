@@ -139,6 +139,21 @@ def test_a_change_that_nobody_sees_is_taken_back_outside_the_mask(device, pictur
     assert_array_equal(image[:, mask], kept.image.numpy()[:, mask])
 
 
+@given(pictures(), st.integers(0, 5))
+@settings(deadline=None, max_examples=60)
+def test_a_change_outside_the_mask_fades_within_a_few_pixels(device, picture, reach):
+    source, refined, support, threshold = picture
+    arrays = (torch.from_numpy(a)[None].to(device) for a in (source, refined, support))
+    found = label_change(*arrays, threshold=threshold, fade_px=reach)
+    kept = label(source, refined, support, device, threshold=threshold)
+    mask, image = found.mask[0].cpu().numpy(), found.image[0].cpu().numpy()
+    assert_array_equal(mask, kept.mask.numpy())
+    assert_array_equal(image[:, mask], kept.image.numpy()[:, mask])
+    far = ~ndimage.binary_dilation(mask, SQUARE, iterations=reach) if reach else ~mask
+    assert_array_equal(image[:, far], source[:, far])
+    assert np.all(difference(image, source) <= difference(kept.image.numpy(), source))
+
+
 def test_one_change_has_one_label_in_8_and_in_16_bits(rng, device):
     source = rng.integers(0, 256, (3, 20, 21), dtype=np.uint8)
     refined = np.clip(source / 255 + 0.1 * rng.standard_normal((1, 20, 21)), 0, 1)

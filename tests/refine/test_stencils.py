@@ -7,7 +7,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
-from refine.stencils import box_maximum, box_mean, box_sum, central_gradient
+from refine.stencils import box_maximum, box_mean, box_sum, central_gradient, cross_maximum
 
 SIDES = (1, 3, 5, 7, 9, 13, 17, 25)
 
@@ -21,7 +21,9 @@ def test_means_sums_and_maxima_are_those_of_scipy(side, shape, rng, device, dtyp
     assert_allclose(box_mean(field, side)[0, 0].cpu(), mean, atol=tolerance.rounding)
     total = ndimage.uniform_filter(values, side, mode="constant") * side**2
     assert_allclose(box_sum(field, side)[0, 0].cpu(), total, atol=side**2 * tolerance.rounding)
-    exact = field[0, 0].cpu().numpy()
+    exact, cross = field[0, 0].cpu().numpy(), ndimage.generate_binary_structure(2, 1)
+    found = cross_maximum(field)[0, 0].cpu()
+    assert_array_equal(found, ndimage.maximum_filter(exact, footprint=cross, mode="nearest"))
     assert_array_equal(box_maximum(field, side)[0, 0].cpu(), ndimage.maximum_filter(exact, side, mode="nearest"))
 
 
