@@ -245,7 +245,8 @@ def test_the_whole_benchmark_runs_and_writes_its_page(
 ) -> None:
     monkeypatch.setattr(fidelity, "PAINTERS", (cutpaste.CUTPASTE, nsa.NSA))
     recipes = {
-        "tiles": "{kind: mvtec, path: '${MTD_ROOT}'}]\nforeground: {mode: texture}\nmechanisms: {fracture: {}, pitting: {}}",
+        "tiles": "{kind: mvtec, path: '${MTD_ROOT}'}]\nforeground: {mode: texture}\n"
+        "mechanisms: {fracture: {}, pitting: {}}",
         "embedded": "{kind: builtin, categories: [brick]}]\nmechanisms: {dent: {}, pitting: {}}",
     }
     for name, text in recipes.items():

@@ -4,9 +4,14 @@ One step along an axis of a signal x of length n, with the filters h of L taps,
 
     c[k] = sum_j h[j] x[2 k + 1 - j],     k = 0 .. floor((n + L - 1) / 2) - 1,
 
-x going on beyond its ends as the mode says; ``periodization`` has ceil(n / 2) coefficients instead. A step of the
-inverse sums the coefficients times the reconstruction filters at every second place. Signals are taken apart and put
-together by slices, tap by tap: a picture's bits do not depend on the batch that it is in.
+x going on beyond its ends as the mode says; ``periodization`` has ceil(n / 2) coefficients instead, centred:
+x[2 k + L/2 - j]. A step of the inverse, with the reconstruction filters g and a lead l = L - 2, or L/2 - 1 where
+periodic,
+
+    x[i] = sum_k c[k] g[i + l - 2 k]     summed over the low and the high band.
+
+Even and odd samples are taken apart first and put together last, so that every tap is one multiply-add of two
+contiguous arrays. The order of the sums is fixed: a picture's bits depend neither on its batch nor on threads.
 
 References
 ----------
@@ -17,7 +22,7 @@ Lee et al., "PyWavelets: a Python package for wavelet analysis", J. Open Source 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import get_args
@@ -30,10 +35,23 @@ from torch import Tensor
 
 from manifests.config import WaveletMode
 
-__all__ = ["MODES", "WAVELETS", "Details", "Pyramid", "dwt2", "idwt2", "max_level", "wavedec2", "waverec2"]
+__all__ = [
+    "MODES",
+    "WAVELETS",
+    "Details",
+    "Pyramid",
+    "dwt2",
+    "idwt2",
+    "max_level",
+    "wavedec2",
+    "waverec2",
+    "waverec2_details",
+]
 
 WAVELETS: tuple[str, ...] = tuple(pywt.wavelist(kind="discrete"))
 MODES: tuple[str, ...] = get_args(WaveletMode)
+
+_COLUMNS, _ROWS = 3, 2  # axes of (B, C, H, W): along a row, and down a column
 
 
 @dataclass(frozen=True)
@@ -64,210 +82,346 @@ class Pyramid:
     shape: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class _Filters:
-    """Taps of a wavelet: decomposition and reconstruction, low and high pass, all of one even length."""
-
-    decompose_low: tuple[float, ...]
-    decompose_high: tuple[float, ...]
-    rebuild_low: tuple[float, ...]
-    rebuild_high: tuple[float, ...]
-
-    @property
-    def taps(self) -> int:
-        return len(self.decompose_low)
-
-
-@lru_cache(maxsize=128)
-def _filters(wavelet: str) -> _Filters:
-    _check(wavelet, WAVELETS, "wavelet")
-    return _Filters(*(tuple(float(v) for v in taps) for taps in pywt.Wavelet(wavelet).filter_bank))
-
-
-def _check(name: str, known: tuple[str, ...], what: str) -> None:
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known[:8])}, ..."
-        raise ValueError(f"no {what} {name!r}; {hint}")
-
-
 def max_level(shape: tuple[int, int] | torch.Size, wavelet: str) -> int:
-    """Number of levels at which a picture (height, width) is still longer than the filter."""
+    """Number of levels at which a picture (height, width) is still longer than the filter; 0 for the smallest.
+
+    Raises
+    ------
+    ValueError
+        There is no such wavelet.
+    """
     return int(min(pywt.dwt_max_level(n, _filters(wavelet).taps) for n in shape))
 
 
 def dwt2(image: Tensor, *, wavelet: str, mode: str) -> tuple[Tensor, Details]:
-    """One level of the transform.
+    """One level of the transform, as ``pywt.dwt2``.
 
     Parameters
     ----------
     image : (B, C, H, W) float tensor
-        Pictures.
+        Pictures, of any size from 1 x 1. A signal of one sample, which PyWavelets refuses to reflect, goes on as that
+        sample.
     wavelet : str
         One of `WAVELETS`.
     mode : str
-        One of `MODES`.
+        One of `MODES`: how pictures go on beyond their borders.
 
     Returns
     -------
     approximation : (B, C, h, w) tensor
+        h = floor((H + L - 1) / 2) for L taps, ceil(H / 2) for ``periodization``; w likewise.
     details : Details
+        Of the same shape.
 
     Raises
     ------
     ValueError
-        There is no such wavelet or mode.
+        There is no such wavelet or mode, or the pictures are not of four axes, or empty.
+    TypeError
+        The pictures are not of floating point.
     """
-    filters = _filters(wavelet)
-    _check(mode, MODES, "mode")
-    low, high = _analyse(image, filters, mode, dim=3)
-    approximation, horizontal = _analyse(low, filters, mode, dim=2)
-    vertical, diagonal = _analyse(high, filters, mode, dim=2)
+    filters = _chosen(wavelet, mode)
+    _check_pictures(image)
+    low, high = _analysed(image, filters, mode, axis=_COLUMNS)
+    approximation, horizontal = _analysed(low, filters, mode, axis=_ROWS)
+    vertical, diagonal = _analysed(high, filters, mode, axis=_ROWS)
     return approximation, Details(horizontal, vertical, diagonal)
 
 
 def idwt2(approximation: Tensor | None, details: Details, *, wavelet: str, mode: str) -> Tensor:
-    """Inverse of `dwt2`: pictures (B, C, H, W), H and W even for most modes; crop where the original was odd.
+    """Inverse of `dwt2`, as ``pywt.idwt2``.
 
     Parameters
     ----------
     approximation : (B, C, h, w) tensor or None
-        None for nothing.
+        None is zeros, and costs nothing.
     details, wavelet, mode
         As from and for `dwt2`.
+
+    Returns
+    -------
+    (B, C, H, W) tensor
+        H = 2 h - L + 2 for L taps, 2 h for ``periodization``: even, one more than the original where that was odd.
 
     Raises
     ------
     ValueError
-        There is no such wavelet or mode.
+        There is no such wavelet or mode, or the sub-bands differ in shape, or they are too small for the wavelet.
     """
-    filters = _filters(wavelet)
-    _check(mode, MODES, "mode")
-    low = _synthesise(approximation, details.horizontal, filters, mode, dim=2)
-    high = _synthesise(details.vertical, details.diagonal, filters, mode, dim=2)
-    return _synthesise(low, high, filters, mode, dim=3)
+    filters = _chosen(wavelet, mode)
+    _check_bands(approximation, details, filters, mode)
+    low = _synthesised(approximation, details.horizontal, filters, mode, axis=_ROWS)
+    high = _synthesised(details.vertical, details.diagonal, filters, mode, axis=_ROWS)
+    return _synthesised(low, high, filters, mode, axis=_COLUMNS)
 
 
 def wavedec2(image: Tensor, *, wavelet: str, mode: str, levels: int) -> Pyramid:
-    """Several levels of the transform of pictures (B, C, H, W); see `dwt2`."""
+    """Several levels of the transform of pictures (B, C, H, W), as ``pywt.wavedec2``; see `dwt2`.
+
+    ``levels`` may be 0, and beyond `max_level`, where the coefficients are mostly those of the borders.
+
+    Raises
+    ------
+    ValueError
+        As `dwt2`, and for a negative number of levels.
+    """
+    if levels < 0:
+        raise ValueError(f"levels must not be negative, got {levels}")
     details = []
     low = image
     for _ in range(levels):
         low, found = dwt2(low, wavelet=wavelet, mode=mode)
         details.append(found)
-    return Pyramid(low, tuple(reversed(details)), (image.shape[2], image.shape[3]))
+    return Pyramid(low, tuple(reversed(details)), (image.shape[_ROWS], image.shape[_COLUMNS]))
 
 
 def waverec2(pyramid: Pyramid, *, wavelet: str, mode: str) -> Tensor:
-    """Pictures (B, C, H, W) of a pyramid; see `idwt2`."""
-    low = pyramid.approximation
-    for details in pyramid.details:
-        height, width = details.horizontal.shape[2:]
-        # a level above an odd one gives one row or column too many
-        low = idwt2(low[:, :, :height, :width], details, wavelet=wavelet, mode=mode)
-    return low[:, :, : pyramid.shape[0], : pyramid.shape[1]]
+    """Pictures (B, C, H, W) of a pyramid, cropped to its ``shape``; else as ``pywt.waverec2``, see `idwt2`."""
+    if not pyramid.details:
+        return pyramid.approximation
+    return _rebuilt(pyramid.approximation, pyramid.details, pyramid.shape, wavelet, mode)
 
 
-def _analyse(field: Tensor, filters: _Filters, mode: str, *, dim: int) -> tuple[Tensor, Tensor]:
-    """Low and high pass along an axis, every second value."""
-    taps, length = filters.taps, field.shape[dim]
-    if mode == "periodization":
-        count, extended = (length + 1) // 2, _periodized(field, taps, dim=dim)
-    else:
-        count = (length + taps - 1) // 2
-        extended = _extended(field, taps - 2, 2 * count - length, mode, dim=dim)
-    # c[k] = sum_j h[j] e[2 k + L - 1 - j]
-    pieces = [_every_second(extended, taps - 1 - j, count, dim=dim) for j in range(taps)]
-    return _weighted_sum(pieces, filters.decompose_low), _weighted_sum(pieces, filters.decompose_high)
+def waverec2_details(
+    details: tuple[Details, ...], *, shape: tuple[int, int] | torch.Size, wavelet: str, mode: str
+) -> Tensor:
+    """`waverec2` with nothing for the approximation, as for a change of the details: the transform is linear.
+
+    Parameters
+    ----------
+    details : tuple of Details
+        At least one level, coarsest first.
+    shape : (int, int)
+        Height and width of the pictures.
+    wavelet, mode
+        As for `dwt2`.
+
+    Returns
+    -------
+    (B, C, H, W) tensor
+
+    Raises
+    ------
+    ValueError
+        As `idwt2`, and where there are no details.
+    """
+    if not details:
+        raise ValueError("details of no level: there must be at least one")
+    return _rebuilt(None, details, (shape[0], shape[1]), wavelet, mode)
 
 
-def _every_second(field: Tensor, first: int, count: int, *, dim: int) -> Tensor:
-    index = [slice(None)] * field.ndim
-    index[dim] = slice(first, first + 2 * count - 1, 2)
-    return field[tuple(index)]
-
-
-def _weighted_sum(pieces: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Sum of tensors times numbers in the order given; zeros, which pad many filters, cost nothing."""
-    total: Tensor | None = None
-    for piece, weight in zip(pieces, weights, strict=True):
-        if weight != 0.0:
-            total = piece * weight if total is None else torch.add(total, piece, alpha=weight)
-    return torch.zeros_like(pieces[0]) if total is None else total
-
-
-def _synthesise(low: Tensor | None, high: Tensor, filters: _Filters, mode: str, *, dim: int) -> Tensor:
-    """Inverse of `_analyse`: even and odd samples by themselves, then side by side."""
-    half, count = filters.taps // 2, high.shape[dim]
-    bands = [
-        (band, taps) for band, taps in ((low, filters.rebuild_low), (high, filters.rebuild_high)) if band is not None
-    ]
-    periodic = mode == "periodization"
-    out = count if periodic else count - half + 1  # pairs of samples
-    parts = []
-    for odd in (0, 1):
-        # sample 2 p + r takes coefficient k with tap 2 (p - k) + r + lead, lead = L/2 - 1 where periodic, else L - 2
-        ahead, parity = divmod(odd + (half - 1 if periodic else 2 * half - 2), 2)
-        pieces, weights = [], []
-        for m in range(half):
-            for band, taps in bands:
-                first = ahead - m
-                pieces.append(_around(band, first, out, dim=dim) if periodic else band.narrow(dim, first, out))
-                weights.append(taps[2 * m + parity])
-        parts.append(_weighted_sum(pieces, weights))
-    return torch.stack(parts, dim=dim + 1).flatten(dim, dim + 1)
-
-
-def _around(band: Tensor, first: int, count: int, *, dim: int) -> Tensor:
-    """``count`` values from place ``first`` on, periodically."""
-    return band.roll(-first, dims=dim).narrow(dim, 0, count)
-
-
-def _periodized(field: Tensor, taps: int, *, dim: int) -> Tensor:
-    """The signal made even by its last value, and periodic as far as the filter reaches."""
-    length = field.shape[dim]
-    even = length + length % 2
-    place = np.arange(1 - taps // 2, even + taps // 2) % even
-    index = torch.from_numpy(np.minimum(place, length - 1)).to(field.device)
-    return field.index_select(dim, index)
-
-
-def _extended(field: Tensor, before: int, after: int, mode: str, *, dim: int) -> Tensor:
-    """The signal with ``before`` and ``after`` more values at its ends."""
-    borders = [_border(field, terms, dim=dim) for terms in _extension(field.shape[dim], before, after, mode)]
-    return torch.cat([borders[0], field, borders[1]], dim=dim)
-
-
-def _border(field: Tensor, terms: tuple[_Term, ...], *, dim: int) -> Tensor:
-    shape = [1] * field.ndim
-    shape[dim] = -1
-    parts = []
-    for term in terms:
-        taken = field.index_select(dim, torch.from_numpy(term.place).to(field.device))
-        parts.append(taken if term.plain else taken * torch.from_numpy(term.weight).to(field).reshape(shape))
-    return sum(parts[1:], start=parts[0])
+def _rebuilt(
+    approximation: Tensor | None, details: tuple[Details, ...], shape: tuple[int, int], wavelet: str, mode: str
+) -> Tensor:
+    # each level gives the size of the finer one, or one row or column too many where that is odd
+    sizes = [*((level.diagonal.shape[_ROWS], level.diagonal.shape[_COLUMNS]) for level in details[1:]), shape]
+    picture = idwt2(approximation, details[0], wavelet=wavelet, mode=mode)[:, :, : sizes[0][0], : sizes[0][1]]
+    for level, (height, width) in zip(details[1:], sizes[1:], strict=True):
+        picture = idwt2(picture, level, wavelet=wavelet, mode=mode)[:, :, :height, :width]
+    return picture
 
 
 @dataclass(frozen=True)
-class _Term:
-    """One summand of the values beyond an end: of which sample (N,), times what (N,); ``plain`` where all are 1."""
+class _Filters:
+    """Taps of a wavelet, all filters of one even length.
 
-    place: NDArray[np.int64]
-    weight: NDArray[np.float64]
-    plain: bool
+    ``analysis`` has the low and the high pass of the decomposition, last tap first: as they meet a signal's samples.
+    ``synthesis`` has those of the reconstruction, first tap first.
+    """
+
+    analysis: tuple[tuple[float, ...], tuple[float, ...]]
+    synthesis: tuple[tuple[float, ...], tuple[float, ...]]
+
+    @property
+    def taps(self) -> int:
+        return len(self.analysis[0])
 
 
-@lru_cache(maxsize=512)
-def _extension(length: int, before: int, after: int, mode: str) -> tuple[tuple[_Term, ...], tuple[_Term, ...]]:
-    """What PyWavelets puts before and after a signal of this length, as sums of a few of its samples each."""
-    # linear in the signal; one value more at every end, for PyWavelets cannot add none
-    weights = pywt.pad(np.eye(length), [(before + 1, after + 1), (1, 1)], mode)[:, 1:-1]
-    return _terms(weights[1 : before + 1]), _terms(weights[before + 1 + length : -1])
+@lru_cache(maxsize=128)
+def _filters(wavelet: str) -> _Filters:
+    _check_name(wavelet, WAVELETS, "wavelet")
+    bank = [tuple(float(tap) for tap in taps) for taps in pywt.Wavelet(wavelet).filter_bank]
+    return _Filters((bank[0][::-1], bank[1][::-1]), (bank[2], bank[3]))
 
 
-def _terms(weights: NDArray[np.float64]) -> tuple[_Term, ...]:
-    most = max(1, int((weights != 0).sum(axis=1).max(initial=0)))
-    order = np.argsort(weights == 0, axis=1, kind="stable")[:, :most]
-    chosen = np.take_along_axis(weights, order, axis=1)
-    columns = zip(order.T, chosen.T, strict=True)
-    return tuple(_Term(np.ascontiguousarray(p), np.ascontiguousarray(w), bool((w == 1).all())) for p, w in columns)
+def _chosen(wavelet: str, mode: str) -> _Filters:
+    _check_name(mode, MODES, "mode")
+    return _filters(wavelet)
+
+
+def _check_name(name: str, known: tuple[str, ...], what: str) -> None:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known[:9])}"
+        raise ValueError(f"no {what} {name!r}; {hint}" + (", ..." if not close and len(known) > 9 else ""))
+
+
+def _check_pictures(image: Tensor) -> None:
+    if image.ndim != 4 or 0 in image.shape[_ROWS:]:
+        raise ValueError(f"pictures must be (B, C, H, W) with H, W >= 1, got {tuple(image.shape)}")
+    if not image.is_floating_point():
+        raise TypeError(f"pictures must be of floating point, got {image.dtype}; divide by the largest value")
+
+
+def _check_bands(approximation: Tensor | None, details: Details, filters: _Filters, mode: str) -> None:
+    bands = {"horizontal": details.horizontal, "vertical": details.vertical, "diagonal": details.diagonal}
+    if approximation is not None:
+        bands["approximation"] = approximation
+    shapes = {name: tuple(band.shape) for name, band in bands.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"the sub-bands of a level must be of one shape, got {shapes}")
+    least = 1 if mode == "periodization" else filters.taps // 2
+    if details.diagonal.ndim != 4 or min(details.diagonal.shape[_ROWS:]) < least:
+        wanted = f"(B, C, h, w) with h, w >= {least} for this wavelet and mode"
+        raise ValueError(f"sub-bands must be {wanted}, got {shapes['diagonal']}")
+
+
+def _analysed(field: Tensor, filters: _Filters, mode: str, *, axis: int) -> tuple[Tensor, Tensor]:
+    """Low and high pass along an axis, every second value."""
+    taps, length = filters.taps, field.shape[axis]
+    if mode == "periodization":
+        count, before = (length + 1) // 2, taps // 2 - 1
+    else:
+        count, before = (length + taps - 1) // 2, taps - 2
+    phases = _phases(field, before, 2 * count + taps - 2 - before - length, mode, axis=axis)
+    # with the taps turned round, c[k] = sum_i h[i] e[2 k + i], e being the signal with what goes on beyond its ends
+    pieces = [phases[i % 2].narrow(axis, i // 2, count) for i in range(taps)]
+    low, high = (_weighted_sum(zip(pieces, taps, strict=True)) for taps in filters.analysis)
+    return low, high
+
+
+def _synthesised(low: Tensor | None, high: Tensor, filters: _Filters, mode: str, *, axis: int) -> Tensor:
+    """Inverse of `_analysed`: even and odd samples by themselves, then side by side."""
+    half, count = filters.taps // 2, high.shape[axis]
+    bands = [(band, taps) for band, taps in zip((low, high), filters.synthesis, strict=True) if band is not None]
+    lead = 2 * half - 2
+    if mode == "periodization":
+        lead = half - 1
+        before, after = half - 1 - lead // 2, (lead + 1) // 2
+        bands = [(_extended(band, before, after, "periodic", axis=axis), taps) for band, taps in bands]
+        pairs, shift = count, before
+    else:
+        pairs, shift = count - half + 1, 0
+    parts = []
+    for odd in (0, 1):
+        # sample 2 p + odd takes the coefficient p + ahead - m times tap 2 m + parity
+        ahead, parity = divmod(lead + odd, 2)
+        terms = (
+            (band.narrow(axis, shift + ahead - m, pairs), taps[2 * m + parity])
+            for band, taps in bands
+            for m in range(half)
+        )
+        parts.append(_weighted_sum(terms))
+    return _interleaved(parts[0], parts[1], axis=axis)
+
+
+def _weighted_sum(terms: Iterable[tuple[Tensor, float]]) -> Tensor:
+    """Sum of tensors of one shape times numbers, in the order given; zeros, which pad many filters, cost nothing."""
+    rest = iter(terms)
+    piece, weight = next(rest)
+    total = piece * weight
+    for piece, weight in rest:
+        if weight != 0.0:
+            total.add_(piece, alpha=weight)
+    return total
+
+
+def _interleaved(even: Tensor, odd: Tensor, *, axis: int) -> Tensor:
+    if axis == even.ndim - 1 and even.dtype in (torch.float32, torch.float64):
+        # as real and imaginary parts: eight times faster than a stack along the last axis
+        return torch.view_as_real(torch.complex(even, odd)).flatten(axis)
+    return torch.stack([even, odd], dim=axis + 1).flatten(axis, axis + 1)
+
+
+def _phases(field: Tensor, before: int, after: int, mode: str, *, axis: int) -> tuple[Tensor, Tensor]:
+    """Even and odd samples of a signal that goes on ``before`` and ``after`` its ends."""
+    even, odd = (_extended(field, before, after, mode, axis=axis, first=first, step=2) for first in (0, 1))
+    return even, odd
+
+
+def _extended(field: Tensor, before: int, after: int, mode: str, *, axis: int, first: int = 0, step: int = 1) -> Tensor:
+    """A signal with ``before`` and ``after`` more samples at its ends; of that, every ``step``-th from ``first`` on."""
+    length = field.shape[axis]
+    borders = _borders(length, before, after, mode, first, step, field.device, field.dtype)
+    within = [slice(None)] * field.ndim
+    within[axis] = slice((first - before) % step, None, step)
+    left, right = (_gathered(field, border, axis=axis) for border in borders)
+    return torch.cat([left, field[tuple(within)], right], dim=axis)
+
+
+def _gathered(field: Tensor, border: _Border, *, axis: int) -> Tensor:
+    """Samples beyond one end."""
+    parts = []
+    for place, weight in border.summands:
+        taken = field.index_select(axis, place)
+        parts.append(taken if weight is None else taken * weight.reshape(-1, *[1] * (field.ndim - 1 - axis)))
+    if parts:
+        return sum(parts[1:], start=parts[0])
+    size = list(field.shape)
+    size[axis] = border.count
+    return field.new_zeros(size)
+
+
+@dataclass(frozen=True)
+class _Border:
+    """``count`` samples beyond an end: the sum of samples of the signal, (count,) int64, times (count,) weights.
+
+    No weight is a weight of one.
+    """
+
+    count: int
+    summands: tuple[tuple[Tensor, Tensor | None], ...]
+
+
+@lru_cache(maxsize=1024)
+def _borders(
+    length: int, before: int, after: int, mode: str, first: int, step: int, device: torch.device, dtype: torch.dtype
+) -> tuple[_Border, _Border]:
+    """Left and right border of `_extended`."""
+    weights, place = _extension(length, before, after, mode)
+    left, right = weights[:before][first::step], weights[before:][(first - before - length) % step :: step]
+    # kept for later calls, which may ask for gradients
+    with torch.inference_mode(False):
+        left_border, right_border = (_border(rows, place, device, dtype) for rows in (left, right))
+    return left_border, right_border
+
+
+def _border(rows: NDArray[np.float64], place: NDArray[np.int64], device: torch.device, dtype: torch.dtype) -> _Border:
+    most = int((rows != 0).sum(axis=1).max(initial=0))
+    order = np.argsort(rows == 0, axis=1, kind="stable")[:, :most]  # the samples that count come first
+    summands = []
+    for columns in order.T:
+        weight = rows[np.arange(len(rows)), columns]
+        plain = bool((weight == 1).all())
+        chosen = torch.from_numpy(place[columns]).to(device)
+        summands.append((chosen, None if plain else torch.from_numpy(weight).to(device, dtype)))
+    return _Border(len(rows), tuple(summands))
+
+
+def _extension(length: int, before: int, after: int, mode: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """What PyWavelets puts ``before`` and ``after`` a signal of this length.
+
+    Returns
+    -------
+    weights : (before + after, N) float64 array
+        Each sample beyond the ends as a sum over N samples of the signal.
+    place : (N,) int64 array
+        Which those are.
+    """
+    if mode == "periodization":  # made even by the last sample, then periodic
+        even = length + length % 2
+        beyond = np.concatenate([np.arange(-before, 0), np.arange(length, length + after)])
+        source = np.minimum(beyond % even, length - 1)
+        place, which = np.unique(source, return_inverse=True)
+        return np.eye(len(place))[which], place.astype(np.int64)
+    # no mode looks farther into a signal, from either end, than it goes beyond it, so that a short one tells all
+    reach = max(before, after) + 2
+    short = min(length, 2 * reach)
+    if short == 1 and mode == "smooth":
+        mode = "constant"  # there is no slope; pywt.pad takes the padding's zeros for one, pywt.dwt does not
+    # one sample more at either end, for pywt.pad cannot add none
+    columns = [pywt.pad(unit, (before + 1, after + 1), mode) for unit in np.eye(short)]
+    weights = np.stack(columns, axis=1)
+    place = np.arange(short)
+    place[short // 2 :] += length - short
+    return np.concatenate([weights[1 : before + 1], weights[before + 1 + short : -1]]), place.astype(np.int64)
