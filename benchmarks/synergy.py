@@ -88,8 +88,11 @@ def finish(trial: Trial, strengths: Mapping[str, float]) -> Floats:
     synergy = BoundarySynergy(NpcfppConfig(**strengths))
     support = torch.ones((1, SIDE, SIDE), dtype=torch.bool)
     blur = torch.tensor([OPTICS_PX], dtype=torch.float64)
+    noise = torch.from_numpy(np.random.default_rng(1).standard_normal((1, 3, SIDE, SIDE)))
     with torch.no_grad():
-        found = synergy(one(trial.source)[:, None], one(trial.coarse)[:, None], one(trial.distance), support, blur)
+        found = synergy(
+            one(trial.source)[:, None], one(trial.coarse)[:, None], one(trial.distance), support, blur, noise
+        )
     return np.asarray(found[0, 0].numpy())
 
 

@@ -211,7 +211,7 @@ class NpcfppConfig(Section):
     band_px: float = Field(6.0, gt=0, le=64, description="width of the band around the outline, in pixels")
     edge: float = Field(1.0, ge=0, le=4, description="edge block: share of the sharpness that the optics allow")
     energy: float = Field(1.0, ge=0, le=4, description="energy block: share of the surroundings' sub-band energy")
-    grain: float = Field(1.0, ge=0, le=4, description="grain block: how far the grain runs on, by its coherence")
+    grain: float = Field(2.0, ge=0, le=4, description="grain block: how far the grain runs on, by its coherence")
 
 
 class LabelConfig(Section):

@@ -3,11 +3,12 @@
 With D_j the detail sub-bands of level j (PyWavelets' filters), phi the signed distance to the defect's outline, s the
 photograph and u the result of npcF, in a band around the outline
 
-    D_j u  <-  D_j u + w(phi) G_j A_j D_j s,       u  <-  u + E(u - s, phi),
+    D_j u  <-  D_j u + w(phi) G_j A_j D_j s + F_j n_j,       u  <-  u + E(u - s, phi),
 
 where the boundary synergy blocks of `refine.synergy` give A (how much of the material's grain is missing by its
-energy), G (how far it runs on into the defect) and E (what makes the outline as sharp as these optics allow). The
-transform is linear: only the change goes through the inverse. Outside the support the picture stays the photograph.
+energy), G (how far it runs on into the defect), F (amplitude of grain n of its own, white within the sub-band, where
+it does not) and E (what makes the outline as sharp as these optics allow). The transform is linear: only the change
+goes through the inverse. Outside the support the picture stays the photograph.
 
 References
 ----------
@@ -54,7 +55,9 @@ class BoundarySynergy(nn.Module):
         self.grain = GrainBlock(config.grain, config.band_px)
         self.edge = EdgeBlock(config.edge)
 
-    def forward(self, source: Tensor, coarse: Tensor, distance: Tensor, support: Tensor, blur_px: Tensor) -> Tensor:
+    def forward(
+        self, source: Tensor, coarse: Tensor, distance: Tensor, support: Tensor, blur_px: Tensor, noise: Tensor
+    ) -> Tensor:
         """Finish pictures.
 
         Parameters
@@ -67,6 +70,8 @@ class BoundarySynergy(nn.Module):
             Where a change is allowed.
         blur_px : (B,) tensor
             Point spread of each photograph, pixels.
+        noise : (B, 3, H, W) tensor
+            White noise of variance 1.
 
         Returns
         -------
@@ -82,7 +87,7 @@ class BoundarySynergy(nn.Module):
         bright = both.approximation.mean(dim=1, keepdim=True)
         brightness = bright[batch:] / bright[:batch].clamp_min(0.02)
         details = [stacked(level) for level in reversed(both.details)]  # finest first
-        changes = self._changes([(d[:batch], d[batch:]) for d in details], brightness, distance[:, None])
+        changes = self._changes([(d[:batch], d[batch:]) for d in details], brightness, distance[:, None], noise)
         change = waverec2(
             Pyramid(torch.zeros_like(both.approximation[:batch]), tuple(reversed(changes)), both.shape),
             wavelet=config.wavelet,
@@ -91,18 +96,29 @@ class BoundarySynergy(nn.Module):
         sharpening: Tensor = self.edge(coarse - source, distance[:, None], blur_px)
         return coarse + (change + sharpening) * _rim(support)[:, None]
 
-    def _changes(self, details: list[tuple[Tensor, Tensor]], brightness: Tensor, distance: Tensor) -> list[Details]:
-        """Change of every level's sub-bands, finest first; ``distance`` (B, 1, H, W)."""
+    def _changes(
+        self, details: list[tuple[Tensor, Tensor]], brightness: Tensor, distance: Tensor, noise: Tensor
+    ) -> list[Details]:
+        """Change of every level's sub-bands, finest first; ``distance`` (B, 1, H, W), ``noise`` (B, 3, H, W)."""
         found = []
-        for own, result in details:
+        for number, (own, result) in enumerate(details, start=1):
             size = own.shape[-2:]
             distance = at_next_level(distance, self.config.wavelet, size)
             here = functional.interpolate(brightness, size=size, mode="bilinear", align_corners=False)
             statistics = level_statistics(own, result, here, distance)
             band = torch.exp(-0.5 * (distance / self.config.band_px) ** 2)
             amount = self.energy(statistics) * self.grain(own, distance) * band
-            found.append(Details(*(amount[:, None] * own).unbind(dim=2)))
+            bare = (-distance / _RIM_PX).clamp(0, 1)  # within the outline alone
+            fill = bare * self.energy.fill(statistics, amount) * _sub_bands_of(noise, 2**number, own.shape[-2:])
+            found.append(Details(*(amount[:, None] * own + fill[:, None]).unbind(dim=2)))
         return found
+
+
+def _sub_bands_of(noise: Tensor, stride: int, size: torch.Size) -> Tensor:
+    """White sub-bands (B, 3, h, w) of variance 1: every so many pixels of the three layers of noise."""
+    taken = noise[:, :, ::stride, ::stride]
+    rows, columns = (n - have for n, have in zip(size, taken.shape[2:], strict=True))
+    return functional.pad(taken, (0, max(columns, 0), 0, max(rows, 0)), mode="replicate")[:, :, : size[0], : size[1]]
 
 
 def _rim(support: Tensor) -> Tensor:

@@ -213,7 +213,7 @@ def refine_defects(
         max_cycles=npcf.max_cycles,
     )
     clock.append(time.perf_counter())
-    fine = _boundary_synergy(npcfpp, picture, coarse.image, drawn.distance, support, optics.blur_px)
+    fine = _boundary_synergy(npcfpp, picture, coarse.image, drawn.distance, support, optics.blur_px, scene.noise)
     clock.append(time.perf_counter())
     labelled = label_change(
         source,
@@ -249,10 +249,16 @@ def refine_defects(
 
 @torch.no_grad()
 def _boundary_synergy(
-    config: NpcfppConfig, source: Tensor, coarse: Tensor, distance: Tensor, support: Tensor, blur_px: Tensor
+    config: NpcfppConfig,
+    source: Tensor,
+    coarse: Tensor,
+    distance: Tensor,
+    support: Tensor,
+    blur_px: Tensor,
+    noise: Tensor,
 ) -> Tensor:
     synergy = BoundarySynergy(config).to(source.device)
-    finished: Tensor = synergy(source, coarse, distance, support, blur_px)
+    finished: Tensor = synergy(source, coarse, distance, support, blur_px, noise)
     return finished
 
 

@@ -11,7 +11,8 @@ orientation o (horizontal, vertical, diagonal), the blocks need
 Three blocks, each with one parameter that the recipe sets and a gradient could learn:
 
 `EnergyBlock`
-    how much of d_s is missing for the grain to have the energy of the surrounding material, (energy rho)^2 E_s;
+    how much of d_s is missing for the grain to have the energy of the surrounding material, (energy rho)^2 E_s, and
+    how much grain of its own a bare surface inside the outline has where that does not run on;
 `GrainBlock`
     how far into the defect that grain runs on: farther where the structure tensor says that the material has a
     direction, and in the sub-bands that see it;
@@ -50,7 +51,8 @@ __all__ = [
 
 _BOX = 5  # coefficients a side of the square over which energies are taken
 _TINY = 1e-8  # energy of a coefficient that is nothing, in squared picture values
-_LEAST_REACH = 0.35  # of the band: how far isotropic grain runs on
+_LEAST_REACH = 0.5  # of the band: how far isotropic grain runs on
+_ROUNDING = 1.3  # width of a real outline / point spread: no edge of a material is a mathematical step
 _OUTLINE_BOX = 13  # pixels a side of the square in which an outline's width is measured
 _OUTLINE_REACH_PX = 5.5  # and how far from it
 _OUTLINE_PIXELS = 12.0  # pixels of grain, about, that are independent there
@@ -65,11 +67,12 @@ _INSIDE_PX = 3.0  # a defect that reaches so far inside has a step for an outlin
 class LevelStatistics:
     """What the blocks know of one level; all tensors (B, 3, h, w) but ``brightness``, (B, 1, h, w).
 
-    ``energy`` of the photograph's sub-bands, ``transfer`` of its grain to the result, ``brightness`` of the result / of
-    the photograph.
+    ``energy`` of the photograph's sub-bands and ``present``, that of the result's on the same side of the outline,
+    ``transfer`` of the grain to the result, ``brightness`` of the result / of the photograph.
     """
 
     energy: Tensor
+    present: Tensor
     transfer: Tensor
     brightness: Tensor
 
@@ -89,11 +92,14 @@ def level_statistics(source: Tensor, result: Tensor, brightness: Tensor, distanc
     energy = box_mean(own, _BOX) + _TINY
     weight = energy / (energy + ((result - source) ** 2).mean(dim=1))
     inside = (distance < 0).to(own.dtype)
+    there = (result * result).mean(dim=1)
     sides = []
     for side in (inside, 1 - inside):
         counted = weight * side
-        sides.append(box_mean(both * counted, _BOX) / (box_mean(own * counted, _BOX) + _TINY))
-    return LevelStatistics(energy, torch.where(distance < 0, sides[0], sides[1]), brightness)
+        transfer = box_mean(both * counted, _BOX) / (box_mean(own * counted, _BOX) + _TINY)
+        sides.append((transfer, box_mean(there * side, _BOX) / box_mean(side, _BOX).clamp_min(_TINY)))
+    transfer, present = (torch.where(distance < 0, a, b) for a, b in zip(*sides, strict=True))
+    return LevelStatistics(energy, present, transfer, brightness)
 
 
 class EnergyBlock(nn.Module):
@@ -111,8 +117,19 @@ class EnergyBlock(nn.Module):
 
     def forward(self, level: LevelStatistics) -> Tensor:
         """Amount from the statistics of one level."""
-        wanted = self.strength.to(level.transfer) * level.brightness.clamp(0, 1)
-        return (wanted - level.transfer.clamp_min(0)).clamp_min(0)
+        return (self._wanted(level) - level.transfer.clamp_min(0)).clamp_min(0)
+
+    def fill(self, level: LevelStatistics, continued: Tensor) -> Tensor:
+        """Amplitude of grain of its own, (B, 3, h, w), that a bare surface has where the material's does not run on.
+
+        ``continued`` (B, 3, h, w) is the amount of the photograph's details that is added already.
+        """
+        wanted = self._wanted(level) ** 2 * level.energy
+        after = level.present + (2 * level.transfer.clamp_min(0) + continued) * continued * level.energy
+        return ((wanted - after).clamp_min(0) + _TINY**2).sqrt()
+
+    def _wanted(self, level: LevelStatistics) -> Tensor:
+        return self.strength.to(level.transfer) * level.brightness.clamp(0, 1)
 
 
 class GrainBlock(nn.Module):
@@ -168,7 +185,7 @@ class EdgeBlock(nn.Module):
     def forward(self, change: Tensor, distance: Tensor, blur_px: Tensor) -> Tensor:
         """Change from result - photograph (B, C, H, W), signed distance (B, 1, H, W) and point spread (B,), pixels."""
         step, variance, trust = outline_step(change, distance)
-        optics = (blur_px * blur_px)[:, None, None, None]
+        optics = (_ROUNDING * blur_px).square()[:, None, None, None]
         excess = (variance - optics) * trust
         wanted = variance - self.strength.to(change).clamp(0, 1) * excess
         return step * (_normal_share(distance, wanted) - _normal_share(distance, variance))

@@ -252,8 +252,8 @@ def _chosen(wavelet: str, mode: str) -> _Filters:
 def _check_name(name: str, known: tuple[str, ...], what: str) -> None:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known[:9])}"
-        raise ValueError(f"no {what} {name!r}; {hint}" + (", ..." if not close and len(known) > 9 else ""))
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(repr(other) for other in known)}"
+        raise ValueError(f"no {what} {name!r}; {hint}")
 
 
 def _check_pictures(image: Tensor) -> None:
@@ -264,16 +264,15 @@ def _check_pictures(image: Tensor) -> None:
 
 
 def _check_bands(approximation: Tensor | None, details: Details, filters: _Filters, mode: str) -> None:
-    bands = {"horizontal": details.horizontal, "vertical": details.vertical, "diagonal": details.diagonal}
+    bands = [details.horizontal, details.vertical, details.diagonal]
     if approximation is not None:
-        bands["approximation"] = approximation
-    shapes = {name: tuple(band.shape) for name, band in bands.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"the sub-bands of a level must be of one shape, got {shapes}")
+        bands.append(approximation)
+    if any(band.shape != bands[0].shape for band in bands):
+        raise ValueError(f"sub-bands of a level must be of one shape, got {[tuple(band.shape) for band in bands]}")
     least = 1 if mode == "periodization" else filters.taps // 2
-    if details.diagonal.ndim != 4 or min(details.diagonal.shape[_ROWS:]) < least:
+    if bands[0].ndim != 4 or min(bands[0].shape[_ROWS:]) < least:
         wanted = f"(B, C, h, w) with h, w >= {least} for this wavelet and mode"
-        raise ValueError(f"sub-bands must be {wanted}, got {shapes['diagonal']}")
+        raise ValueError(f"sub-bands must be {wanted}, got {tuple(bands[0].shape)}")
 
 
 def _analysed(field: Tensor, filters: _Filters, mode: str, *, axis: int) -> tuple[Tensor, Tensor]:
@@ -283,10 +282,11 @@ def _analysed(field: Tensor, filters: _Filters, mode: str, *, axis: int) -> tupl
         count, before = (length + 1) // 2, taps // 2 - 1
     else:
         count, before = (length + taps - 1) // 2, taps - 2
-    phases = _phases(field, before, 2 * count + taps - 2 - before - length, mode, axis=axis)
-    # with the taps turned round, c[k] = sum_i h[i] e[2 k + i], e being the signal with what goes on beyond its ends
+    after = 2 * count + taps - 2 - before - length
+    # the taps are turned round: c[k] = sum_i h[i] e[2 k + i], e being the signal with what goes on beyond its ends
+    phases = [_extended(field, before, after, mode, axis=axis, phase=phase) for phase in (0, 1)]
     pieces = [phases[i % 2].narrow(axis, i // 2, count) for i in range(taps)]
-    low, high = (_weighted_sum(zip(pieces, taps, strict=True)) for taps in filters.analysis)
+    low, high = (_weighted_sum(zip(pieces, band, strict=True)) for band in filters.analysis)
     return low, high
 
 
@@ -333,20 +333,14 @@ def _interleaved(even: Tensor, odd: Tensor, *, axis: int) -> Tensor:
     return torch.stack([even, odd], dim=axis + 1).flatten(axis, axis + 1)
 
 
-def _phases(field: Tensor, before: int, after: int, mode: str, *, axis: int) -> tuple[Tensor, Tensor]:
-    """Even and odd samples of a signal that goes on ``before`` and ``after`` its ends."""
-    even, odd = (_extended(field, before, after, mode, axis=axis, first=first, step=2) for first in (0, 1))
-    return even, odd
-
-
-def _extended(field: Tensor, before: int, after: int, mode: str, *, axis: int, first: int = 0, step: int = 1) -> Tensor:
-    """A signal with ``before`` and ``after`` more samples at its ends; of that, every ``step``-th from ``first`` on."""
-    length = field.shape[axis]
-    borders = _borders(length, before, after, mode, first, step, field.device, field.dtype)
+def _extended(field: Tensor, before: int, after: int, mode: str, *, axis: int, phase: int | None = None) -> Tensor:
+    """A signal with ``before`` and ``after`` more samples at its ends; of that, the even (0) or odd (1) ``phase``."""
+    first, step = (0, 1) if phase is None else (phase, 2)
+    borders = _borders(field.shape[axis], before, after, mode, first, step, field.device, field.dtype)
     within = [slice(None)] * field.ndim
     within[axis] = slice((first - before) % step, None, step)
-    left, right = (_gathered(field, border, axis=axis) for border in borders)
-    return torch.cat([left, field[tuple(within)], right], dim=axis)
+    left, right = ([_gathered(field, border, axis=axis)] if border.count else [] for border in borders)
+    return torch.cat([*left, field[tuple(within)], *right], dim=axis)
 
 
 def _gathered(field: Tensor, border: _Border, *, axis: int) -> Tensor:

@@ -34,6 +34,7 @@ def finish(
     *,
     support: NDArray[np.bool_] | None = None,
     blur_px: float = 0.6,
+    fill: float = 0.0,
     **config: object,
 ) -> NDArray[np.float64]:
     """One grey picture through the pass."""
@@ -46,7 +47,8 @@ def finish(
     blur = torch.tensor([blur_px], dtype=dtype, device=device)
     synergy = BoundarySynergy(NpcfppConfig(**config)).to(device)
     with torch.no_grad():
-        found = synergy(one(source)[:, None], one(coarse)[:, None], one(distance), part, blur)
+        noise = torch.from_numpy(np.random.default_rng(9).standard_normal((1, 3, *source.shape))).to(device, dtype)
+        found = synergy(one(source)[:, None], one(coarse)[:, None], one(distance), part, blur, fill * noise)
     return found[0, 0].cpu().double().numpy()
 
 
@@ -102,6 +104,18 @@ def test_grain_that_was_wiped_out_comes_back_at_the_rim_and_fades_inwards(rng, d
     assert np.all(np.diff(shares) < 0)
     assert shares[-1] < 0.05
     assert correlation(found, source, rings[0]) > 0.65  # it is the photograph's own grain that goes on
+
+
+def test_a_bare_surface_has_grain_of_its_own_where_that_of_the_material_ends(rng, device, dtype):
+    source, distance = grain(rng), disc(28.0)
+    coarse = wiped(source, distance)
+    deep = distance < -16
+    found = finish(source, coarse, distance, device, dtype, edge=0.0, fill=1.0)
+    share = float((found - coarse)[deep].std() / (source - source.mean())[deep].std())
+    assert 0.6 < share < 1.1
+    assert abs(correlation(found, source, deep)) < 0.2
+    outside = distance > 8
+    assert_allclose(found[outside], coarse[outside], atol=2e-3)
 
 
 def test_grooves_run_on_farther_than_grain_without_direction(rng, device, dtype):
@@ -165,13 +179,14 @@ def test_all_parameters_can_be_learned(rng, device):
     coarse = torch.where(distance[:, None] < 0, 0.3, source)
     support = torch.ones((1, side, side), dtype=torch.bool, device=device)
     blur = torch.tensor([0.7], dtype=torch.float64, device=device)
+    noise = torch.from_numpy(rng.standard_normal((1, 3, side, side))).to(device)
     synergy = BoundarySynergy(NpcfppConfig()).to(device)
     names = [name for name, _ in synergy.named_parameters()]
     assert names == ["energy.strength", "grain.reach", "edge.strength"]
 
     def run(*values: Tensor) -> Tensor:
         given = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(synergy, given, (source, coarse, distance, support, blur))
+        return torch.func.functional_call(synergy, given, (source, coarse, distance, support, blur, noise))
 
     values = tuple(torch.tensor(v, dtype=torch.float64, device=device, requires_grad=True) for v in (0.8, 0.9, 0.7))
     assert torch.autograd.gradcheck(run, values)
@@ -207,12 +222,13 @@ def test_a_picture_s_bits_do_not_depend_on_its_batch_or_on_threads(channels, sid
     distance = torch.from_numpy(rng.uniform(-8, 8, (batch, side, side)).astype(np.float32))
     support = torch.from_numpy(rng.random((batch, side, side)) < 0.9)
     blur = torch.from_numpy(rng.uniform(0.5, 1.5, batch).astype(np.float32))
+    noise = torch.from_numpy(rng.standard_normal((batch, 3, side, side), dtype=np.float32))
     synergy = BoundarySynergy(NpcfppConfig())
     torch.set_num_threads(1)
     with torch.no_grad():
-        whole = synergy(source, coarse, distance, support, blur)
+        whole = synergy(source, coarse, distance, support, blur, noise)
         for threads, chosen in ((1, [4]), (2, [1, 0]), (3, [2, 2, 3, 4])):
             torch.set_num_threads(threads)
-            part = synergy(*(values[chosen] for values in (source, coarse, distance, support, blur)))
+            part = synergy(*(values[chosen] for values in (source, coarse, distance, support, blur, noise)))
             for place, k in enumerate(chosen):
                 assert torch.equal(part[place], whole[k])
