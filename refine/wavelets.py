@@ -252,7 +252,8 @@ def _chosen(wavelet: str, mode: str) -> _Filters:
 def _check_name(name: str, known: tuple[str, ...], what: str) -> None:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(repr(other) for other in known)}"
+        some = ", ".join(known[:9]) + (", ..." if len(known) > 9 else "")
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {some}"
         raise ValueError(f"no {what} {name!r}; {hint}")
 
 
@@ -392,6 +393,7 @@ def _border(rows: NDArray[np.float64], place: NDArray[np.int64], device: torch.d
     return _Border(len(rows), tuple(summands))
 
 
+@lru_cache(maxsize=128)
 def _extension(length: int, before: int, after: int, mode: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """What PyWavelets puts ``before`` and ``after`` a signal of this length.
 

@@ -33,7 +33,7 @@ from refine.wavelets import (
 
 Array = NDArray[np.float64]
 
-SHAPES = ((33, 40), (5, 4))  # odd and even; the smaller is shorter than most filters
+SHAPE = (33, 6)  # odd and even; longer than many filters, shorter than most
 # relative to the largest value at hand: a short signal that goes on smoothly under a long filter reaches thousands
 ROUNDING = {torch.float32: 3e-6, torch.float64: 1e-12}
 # as far as the filters that PyWavelets has invert each other: sym20 is tabulated to ten digits
@@ -50,7 +50,7 @@ def bands(details: Details) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def largest(values: Sequence[Array]) -> float:
-    return max(1.0, *(float(np.abs(v).max()) for v in values))
+    return max([1.0, *(float(np.abs(v).max()) for v in values)])
 
 
 def assert_close(found: Tensor, wanted: Array, rounding: float, *, scale: float) -> None:
@@ -83,9 +83,8 @@ def test_modes_are_those_that_a_recipe_may_name():
 @pytest.mark.parametrize("wavelet", WAVELETS)
 def test_one_level_there_and_back_is_that_of_pywavelets(wavelet, rng, device, dtype):
     for mode in MODES:
-        for shape in SHAPES:
-            picture = torch.from_numpy(rng.standard_normal((2, 1, *shape))).to(device, dtype)
-            assert_one_level_is_pywavelets(picture, wavelet, mode)
+        picture = torch.from_numpy(rng.standard_normal((2, 1, *SHAPE))).to(device, dtype)
+        assert_one_level_is_pywavelets(picture, wavelet, mode)
 
 
 @dataclass(frozen=True)
@@ -143,8 +142,7 @@ def test_what_is_taken_apart_is_put_together_again(device, dtype, case, levels):
     picture = case.picture(device, dtype)
     pyramid = wavedec2(picture, wavelet=case.wavelet, mode=case.mode, levels=levels)
     assert len(pyramid.details) == levels
-    scale = largest([as_array(band) for level in pyramid.details for band in bands(level)])
-    scale = max(scale, largest([as_array(pyramid.approximation)]))
+    scale = largest([as_array(b) for b in (pyramid.approximation, *(b for d in pyramid.details for b in bands(d)))])
     # Meyer's wavelet has no end: its filter of 102 taps, cut off, inverts itself to a hundredth only
     inversion = 2e-2 if case.wavelet == "dmey" else INVERSION[dtype]
     rebuilt = waverec2(pyramid, wavelet=case.wavelet, mode=case.mode)
@@ -231,7 +229,7 @@ def everything_of(picture: Tensor, wavelet: str, mode: str) -> list[Tensor]:
 
 @pytest.mark.parametrize("mode", ["symmetric", "smooth", "periodization"])
 @pytest.mark.parametrize("wavelet", ["haar", "db2", "bior4.4"])
-@pytest.mark.parametrize("shape", [(51, 37), (128, 128), (9, 259)])
+@pytest.mark.parametrize("shape", [(51, 37), (128, 96), (9, 259)])
 @pytest.mark.usefixtures("threads_restored")
 def test_a_picture_s_bits_do_not_depend_on_its_batch_or_on_threads(wavelet, mode, shape, rng, device, dtype):
     pictures = torch.from_numpy(rng.random((6, 3, *shape))).to(device, dtype)
