@@ -31,7 +31,7 @@ from refine.synergy import (
     level_statistics,
     stacked,
 )
-from refine.wavelets import Details, Pyramid, max_level, wavedec2, waverec2
+from refine.wavelets import Details, max_level, wavedec2, waverec2_details
 
 __all__ = ["BoundarySynergy"]
 
@@ -88,11 +88,7 @@ class BoundarySynergy(nn.Module):
         brightness = bright[batch:] / bright[:batch].clamp_min(0.02)
         details = [stacked(level) for level in reversed(both.details)]  # finest first
         changes = self._changes([(d[:batch], d[batch:]) for d in details], brightness, distance[:, None], noise)
-        change = waverec2(
-            Pyramid(torch.zeros_like(both.approximation[:batch]), tuple(reversed(changes)), both.shape),
-            wavelet=config.wavelet,
-            mode=config.mode,
-        )
+        change = waverec2_details(tuple(reversed(changes)), shape=both.shape, wavelet=config.wavelet, mode=config.mode)
         sharpening: Tensor = self.edge(coarse - source, distance[:, None], blur_px)
         return coarse + (change + sharpening) * _rim(support)[:, None]
 

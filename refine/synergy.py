@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 _BOX = 5  # coefficients a side of the square over which energies are taken
+_MOST_FILL = 0.04  # picture values: what has more energy is a pattern, such as mortar, and no grain
 _TINY = 1e-8  # energy of a coefficient that is nothing, in squared picture values
 _LEAST_REACH = 0.35  # of the band: how far isotropic grain runs on
 ROUNDING = 1.3  # width of a real outline / point spread: no edge of a material is a mathematical step
@@ -127,7 +128,7 @@ class EnergyBlock(nn.Module):
         """
         wanted = self._wanted(level) ** 2 * level.energy
         after = level.present + (2 * level.transfer.clamp_min(0) + continued) * continued * level.energy
-        return ((wanted - after).clamp_min(0) + _TINY**2).sqrt()
+        return ((wanted - after).clamp_min(0) + _TINY**2).sqrt().clamp_max(_MOST_FILL)
 
     def _wanted(self, level: LevelStatistics) -> Tensor:
         return self.strength.to(level.transfer) * level.brightness.clamp(0, 1)

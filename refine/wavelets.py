@@ -177,6 +177,7 @@ def wavedec2(image: Tensor, *, wavelet: str, mode: str, levels: int) -> Pyramid:
 
 def waverec2(pyramid: Pyramid, *, wavelet: str, mode: str) -> Tensor:
     """Pictures (B, C, H, W) of a pyramid, cropped to its ``shape``; else as ``pywt.waverec2``, see `idwt2`."""
+    _chosen(wavelet, mode)
     if not pyramid.details:
         return pyramid.approximation
     return _rebuilt(pyramid.approximation, pyramid.details, pyramid.shape, wavelet, mode)
@@ -393,7 +394,7 @@ def _border(rows: NDArray[np.float64], place: NDArray[np.int64], device: torch.d
     return _Border(len(rows), tuple(summands))
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=32)
 def _extension(length: int, before: int, after: int, mode: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """What PyWavelets puts ``before`` and ``after`` a signal of this length.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from benchmarks.verification import contact, craze, fracture, npcf, photograph, pitting, plate
+from benchmarks.verification import contact, craze, fracture, npcf, photograph, pitting, plate, wavelets
 from benchmarks.verification.case import Case
 
 TOPICS = {
@@ -25,6 +25,7 @@ TOPICS = {
     "plate": ("Warp: plates", plate),
     "photograph": ("Refinement: the photograph", photograph),
     "npcf": ("Refinement: npcF", npcf),
+    "wavelets": ("Refinement: wavelets", wavelets),
 }
 HEAD = """# Verification
 

@@ -34,10 +34,12 @@ from refine.wavelets import (
 Array = NDArray[np.float64]
 
 SHAPE = (33, 6)  # odd and even; longer than many filters, shorter than most
-# relative to the largest value at hand: a short signal that goes on smoothly under a long filter reaches thousands
-ROUNDING = {torch.float32: 3e-6, torch.float64: 1e-12}
-# as far as the filters that PyWavelets has invert each other: sym20 is tabulated to ten digits
-INVERSION = {torch.float32: 1e-5, torch.float64: 5e-10}
+# of one level, relative to the largest value at hand; a hundred products are summed for the longest filters
+ROUNDING = {torch.float32: 3e-6, torch.float64: 1e-14}
+# of several: where long filters make short signals go on smoothly, values cancel that are a thousand times as large
+CANCELLATION = 1e-10
+# as far as PyWavelets' filters invert each other: sym20 is tabulated to ten digits
+INVERSION = {torch.float32: 3e-6, torch.float64: 1e-10}
 ONE_SAMPLE_REFUSED = ("reflect", "antireflect")  # by PyWavelets
 
 
@@ -60,15 +62,15 @@ def assert_close(found: Tensor, wanted: Array, rounding: float, *, scale: float)
 
 def assert_one_level_is_pywavelets(picture: Tensor, wavelet: str, mode: str) -> None:
     rounding = ROUNDING[picture.dtype]
+    taps = pywt.Wavelet(wavelet).dec_len
     low, details = dwt2(picture, wavelet=wavelet, mode=mode)
     wanted_low, wanted = pywt.dwt2(as_array(picture), wavelet, mode)
-    scale = largest([wanted_low, *wanted])
+    scale = largest([wanted_low, *wanted]) * (taps if mode == "smooth" else 1)  # a slope goes on over so many samples
     for found, values in zip((low, *bands(details)), (wanted_low, *wanted), strict=True):
         assert found.dtype == picture.dtype
         assert_close(found, values, rounding, scale=scale)
     wanted_back = pywt.idwt2((wanted_low, wanted), wavelet, mode)
-    # sums of the coefficients times taps that are themselves up to 2 in size for the splines
-    assert_close(idwt2(low, details, wavelet=wavelet, mode=mode), wanted_back, rounding, scale=10 * scale)
+    assert_close(idwt2(low, details, wavelet=wavelet, mode=mode), wanted_back, rounding, scale=scale)
 
 
 def test_all_discrete_wavelets_and_all_modes_of_pywavelets_are_offered():
@@ -105,7 +107,7 @@ class Case:
 def cases(draw: st.DrawFn, *, least: int = 1) -> Case:
     wavelet, mode = draw(st.sampled_from(WAVELETS)), draw(st.sampled_from(MODES))
     shortest = max(least, 2 if mode in ONE_SAMPLE_REFUSED else 1)
-    side = st.integers(shortest, 60)
+    side = st.integers(shortest, 40)
     shape = draw(st.tuples(st.integers(1, 3), st.sampled_from((1, 3)), side, side))
     return Case(wavelet, mode, shape, draw(st.integers(0, 2**32 - 1)))
 
@@ -116,11 +118,10 @@ def test_one_level_of_any_picture_is_that_of_pywavelets(device, dtype, case):
     assert_one_level_is_pywavelets(case.picture(device, dtype), case.wavelet, case.mode)
 
 
-@given(case=cases(least=4), levels=st.integers(0, 3))
+@given(case=cases(least=8), levels=st.integers(0, 3))
 @settings(deadline=None, max_examples=80)
-def test_several_levels_are_those_of_pywavelets(device, dtype, case, levels):
-    case = replace(case, shape=(*case.shape[:2], 4 * case.shape[2], case.shape[3]))
-    picture = case.picture(device, dtype)
+def test_several_levels_are_those_of_pywavelets(device, case, levels):
+    picture = case.picture(device, torch.float64)
     pyramid = wavedec2(picture, wavelet=case.wavelet, mode=case.mode, levels=levels)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Level value of .* is too high")  # that is asked on purpose
@@ -129,15 +130,15 @@ def test_several_levels_are_those_of_pywavelets(device, dtype, case, levels):
     found = [pyramid.approximation, *(band for level in pyramid.details for band in bands(level))]
     scale = largest(everything)
     for band, values in zip(found, everything, strict=True):
-        assert_close(band, values, ROUNDING[dtype], scale=scale)
+        assert_close(band, values, CANCELLATION, scale=scale)
     back = pywt.waverec2([low, *wanted], case.wavelet, case.mode)
     rebuilt = waverec2(pyramid, wavelet=case.wavelet, mode=case.mode)
     # PyWavelets leaves the row or column that makes an odd picture even
-    assert_close(rebuilt, back[:, :, : case.shape[2], : case.shape[3]], ROUNDING[dtype], scale=30 * scale)
+    assert_close(rebuilt, back[:, :, : case.shape[2], : case.shape[3]], CANCELLATION, scale=scale)
 
 
-@given(case=cases(), levels=st.integers(0, 4))
-@settings(deadline=None, max_examples=150)
+@given(case=cases(), levels=st.integers(0, 3))
+@settings(deadline=None, max_examples=80)
 def test_what_is_taken_apart_is_put_together_again(device, dtype, case, levels):
     picture = case.picture(device, dtype)
     pyramid = wavedec2(picture, wavelet=case.wavelet, mode=case.mode, levels=levels)
@@ -146,7 +147,7 @@ def test_what_is_taken_apart_is_put_together_again(device, dtype, case, levels):
     # Meyer's wavelet has no end: its filter of 102 taps, cut off, inverts itself to a hundredth only
     inversion = 2e-2 if case.wavelet == "dmey" else INVERSION[dtype]
     rebuilt = waverec2(pyramid, wavelet=case.wavelet, mode=case.mode)
-    assert_close(rebuilt, as_array(picture), inversion, scale=10 * scale)
+    assert_close(rebuilt, as_array(picture), inversion, scale=scale)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -162,6 +163,17 @@ def test_a_row_of_one_sample_goes_on_as_that_sample_where_pywavelets_refuses_it(
         pywt.dwt2(as_array(picture), wavelet, mode)
     column, even = (dwt2(picture[..., :1], wavelet=wavelet, mode=m)[0] for m in (mode, "constant"))
     assert torch.equal(column, even)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_short_floats_come_back_to_their_rounding(mode, rng, device):
+    picture = torch.from_numpy(rng.random((2, 3, 31, 24))).to(device, torch.bfloat16)
+    low, details = dwt2(picture, wavelet="db2", mode=mode)
+    back = idwt2(low, details, wavelet="db2", mode=mode)
+    assert back.dtype == torch.bfloat16
+    roundings = 4 * 4  # a column and a row pass there and back, four sums in each; of 2^-8 at most
+    scale = largest([as_array(low)])
+    assert_close(back[:, :, :31], as_array(picture), roundings * 2**-8, scale=scale)
 
 
 @pytest.mark.parametrize("wavelet", ["haar", "db4", "sym8", "coif2"])
@@ -263,7 +275,7 @@ def test_the_deepest_level_is_that_of_pywavelets(shape, wavelet):
     ("given_names", "message"),
     [
         ({"wavelet": "db222", "mode": "symmetric"}, "no wavelet 'db222'; did you mean 'db22'"),
-        ({"wavelet": "xyz", "mode": "symmetric"}, "no wavelet 'xyz'; there are 'bior1.1'"),
+        ({"wavelet": "xyz", "mode": "symmetric"}, "no wavelet 'xyz'; there are bior1.1, bior1.3"),
         ({"wavelet": "db2", "mode": "symetric"}, "no mode 'symetric'; did you mean 'symmetric'"),
     ],
 )
@@ -274,6 +286,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(given_names, message):
         lambda: dwt2(picture, **given_names),
         lambda: idwt2(None, details, **given_names),
         lambda: wavedec2(picture, **given_names, levels=1),
+        lambda: waverec2(Pyramid(picture, (), (8, 8)), **given_names),
         lambda: waverec2_details((details,), shape=(8, 8), **given_names),
     ):
         with pytest.raises(ValueError, match=message):
