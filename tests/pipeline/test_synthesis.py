@@ -83,7 +83,7 @@ def test_samples_one_at_a_time_are_those_of_the_batch(spec: SampleSpec) -> None:
 
 def test_batches_of_any_size_and_order_give_the_same_samples(spec: SampleSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {sample.record.index: sample for sample in make(spec)}
-    monkeypatch.setattr(synthesis, "_ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(synthesis, "_PIXELS_AT_ONCE", 5 * 64 * 64)
     monkeypatch.setattr(attempt, "_BATCH_PIXELS", 2 * 64 * 64)
     for sample in make(replace(spec, rows=spec.rows[::-1])):
         assert_same(sample, expected[sample.record.index])
