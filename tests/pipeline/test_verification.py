@@ -388,7 +388,10 @@ def test_forged_instances_are_found_even_where_all_hashes_were_brought_into_line
         (lambda row: row["defects"][0].update(instance=0), "the instance array has a defect 1"),
         (lambda row: row["defects"][1].update(instance=1), "numbers its defects in another order"),
         (lambda row: row["defects"].reverse(), "numbers its defects in another order"),
-        (lambda row: [defect.update(window_side=1) for defect in row["defects"]], "changed off the part or away from the defects"),
+        (
+            lambda row: [defect.update(window_side=1) for defect in row["defects"]],
+            "changed off the part or away from the defects",
+        ),
     ],
 )
 def test_edited_defects_and_counts_are_found_even_where_hash_and_manifest_were_brought_into_line(
