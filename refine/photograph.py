@@ -31,7 +31,8 @@ grey material look the same.
 Sharpness: an edge seen through a point spread of width sigma, blurred once more by sigma_0, keeps
 1 / R = sqrt(sigma^2 / (sigma^2 + sigma_0^2)) of its gradient, so that sigma = sigma_0 / sqrt(R^2 - 1). Where the
 gradient of the blurred picture stands out most from its surroundings counts as an edge, as slow shading and wide glints
-do not; the noise is taken from both energies. Median over these.
+do not; the noise is taken from both energies. Much of what is taken for an edge is a soft detail of the material, so that the sharper fifth of them tells, less
+what the noise alone spreads them.
 
 Noise: second differences along both axes in the blocks whose coarser details are the weakest, less what the texture
 leaves there as far as the ratio of its details at two coarser scales tells. Compression and reduction correlate the
@@ -89,6 +90,9 @@ _STENCIL_PX2 = 1 / 3  # variance of the box, two pixels wide, over which a centr
 _REBLURRED_NOISE = 0.0507  # share of white noise's gradient energy that the reblur leaves
 _SHARPEST_PX = 0.45  # the box of one pixel, as a Gaussian, is already 0.29 wide
 _SOFTEST_PX = 1.6
+_BORDER_PX = 4
+_SHARP_QUANTILE, _SHARP_DEVIATES = 0.65, 0.385  # of the edges, and of a normal distribution
+_NOISE_SPREAD = 2.0 * 0.5**0.5  # relative spread of a gradient's energy / (noise / gradient)
 _EDGE_SHARE = 0.01  # this share of pixels counts as edges
 _RIDGE_PX = 5
 
@@ -333,13 +337,29 @@ def _edge_width(grey: Tensor, foreground: Tensor, noise: Tensor) -> Tensor:
     width = torch.full_like(noise, _REBLUR_PX)
     sharp, soft = (_gradient_energy(field) for field in (grey, gaussian_blur(grey[:, None], width)[:, 0]))
     count = max(8, int(_EDGE_SHARE * grey.shape[1] * grey.shape[2]))
-    narrow = (soft - box_mean(soft[:, None], _RIDGE_PX)[:, 0]) * foreground
+    narrow = (soft - box_mean(soft[:, None], _RIDGE_PX)[:, 0]) * foreground * _inner(grey, _BORDER_PX)
     where = narrow.flatten(1).topk(min(count, narrow[0].numel()), dim=1).indices
     variance = (noise * noise)[:, None]
     kept = (soft.flatten(1).gather(1, where) - _REBLURRED_NOISE * variance).clamp_min(1e-12)
-    ratio = ((sharp.flatten(1).gather(1, where) - variance) / kept).median(dim=1).values
+    given = (sharp.flatten(1).gather(1, where) - variance).clamp_min(1e-12)
+    ratio = _sharpest(given / kept, (variance / given).sqrt())
     seen = _REBLUR_PX**2 / (ratio - 1).clamp_min(1e-3)  # of the point spread and the stencil together
     return (seen - _STENCIL_PX2).clamp_min(0).sqrt().clamp(_SHARPEST_PX, _SOFTEST_PX)
+
+
+def _inner(field: Tensor, margin: int) -> Tensor:
+    """1 within a map (B, H, W), 0 near its border, where a blur does not know how the picture goes on."""
+    inner = torch.zeros_like(field[:1])
+    inner[:, margin:-margin, margin:-margin] = 1
+    return inner
+
+
+def _sharpest(ratio: Tensor, unsure: Tensor) -> Tensor:
+    """Upper quantile (B,) of ratios (B, N), less what their uncertainty through noise, relative, adds to it."""
+    middle = ratio.median(dim=1).values
+    above = ratio.quantile(_SHARP_QUANTILE, dim=1) - middle
+    chance = _SHARP_DEVIATES * _NOISE_SPREAD * unsure.median(dim=1).values * middle
+    return middle + (above.square() - chance.square()).clamp_min(0).sqrt()
 
 
 def _gradient_energy(field: Tensor) -> Tensor:

@@ -39,7 +39,6 @@ from refine.stencils import box_maximum, box_mean, central_gradient
 from refine.wavelets import Details
 
 __all__ = [
-    "ROUNDING",
     "EdgeBlock",
     "EnergyBlock",
     "GrainBlock",
@@ -54,7 +53,6 @@ _BOX = 5  # coefficients a side of the square over which energies are taken
 _MOST_FILL = 0.04  # picture values: what has more energy is a pattern, such as mortar, and no grain
 _TINY = 1e-8  # energy of a coefficient that is nothing, in squared picture values
 _LEAST_REACH = 0.35  # of the band: how far isotropic grain runs on
-ROUNDING = 1.3  # width of a real outline / point spread: no edge of a material is a mathematical step
 _OUTLINE_BOX = 13  # pixels a side of the square in which an outline's width is measured
 _OUTLINE_REACH_PX = 5.5  # and how far from it
 _OUTLINE_PIXELS = 12.0  # pixels of grain, about, that are independent there
@@ -187,7 +185,7 @@ class EdgeBlock(nn.Module):
     def forward(self, change: Tensor, distance: Tensor, blur_px: Tensor) -> Tensor:
         """Change from result - photograph (B, C, H, W), signed distance (B, 1, H, W) and point spread (B,), pixels."""
         step, variance, trust = outline_step(change, distance)
-        optics = (ROUNDING * blur_px).square()[:, None, None, None]
+        optics = blur_px.square()[:, None, None, None]
         excess = (variance - optics) * trust
         wanted = variance - self.strength.to(change).clamp(0, 1) * excess
         return step * (_normal_share(distance, wanted) - _normal_share(distance, variance))

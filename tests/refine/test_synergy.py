@@ -9,7 +9,6 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from refine.synergy import (
-    ROUNDING,
     EdgeBlock,
     EnergyBlock,
     GrainBlock,
@@ -141,7 +140,7 @@ def test_a_hairline_has_no_step(device, dtype):
 @pytest.mark.parametrize(("sigma", "optics"), [(1.0, 0.6), (1.4, 0.8), (0.5, 0.9)])
 def test_the_edge_block_brings_a_step_to_the_width_that_the_optics_allow(sigma, optics, device, dtype):
     values, distance = steps(sigma, dtype, device)
-    blur = torch.full((len(values),), optics / ROUNDING, dtype=dtype, device=device)
+    blur = torch.full((len(values),), optics, dtype=dtype, device=device)
     finished = values + EdgeBlock(1.0).to(device)(values, distance, blur).detach()
     aim = steps(optics, dtype, device)[0]
     inner = (..., slice(16, -16), slice(16, -16))
