@@ -220,11 +220,17 @@ class LabelConfig(Section):
     visible_threshold: int = Field(
         8, ge=1, le=128, description="grey levels (of 255) by which a pixel must differ to be called changed"
     )
+    coherent_px: int = Field(
+        7, ge=1, le=63, description="side of the square, odd, over which a weak change must be visible on average"
+    )
     fade_px: int = Field(
         3, ge=0, le=64, description="within how many pixels of the mask an invisible change fades to the photograph"
     )
     restored_below: int = Field(
         3, ge=1, le=128, description="a change outside the mask by fewer grey levels is taken back to the photograph"
+    )
+    least_visibility: float = Field(
+        1.0, ge=0, le=4, description="a defect weaker than so many times the material's own texture is drawn again"
     )
     min_area: float = Field(2e-4, gt=0, lt=1, description="smallest mask / picture")
     max_area: float = Field(0.25, gt=0, le=1, description="largest mask / picture")
@@ -234,6 +240,8 @@ class LabelConfig(Section):
     def _bounds_ordered(self) -> Self:
         if self.min_area >= self.max_area:
             raise ValueError(f"min_area must be below max_area, got {self.min_area} and {self.max_area}")
+        if self.coherent_px % 2 == 0:
+            raise ValueError(f"coherent_px must be odd, so that the square has a middle, got {self.coherent_px}")
         if self.restored_below > self.visible_threshold:
             got = f"{self.restored_below} and {self.visible_threshold}"
             raise ValueError(f"restored_below must not be above visible_threshold, got {got}")

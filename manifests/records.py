@@ -64,6 +64,7 @@ class SampleStatus(StrEnum):
     AREA_BELOW = "area_below"  # smaller than label.min_area
     AREA_ABOVE = "area_above"  # larger than label.max_area
     NOT_CONVERGED = "not_converged"  # npcF's residual stayed above npcf.tolerance: raise npcf.max_cycles
+    HIDDEN = "hidden"  # the material's texture hides it: raise its severity or lower label.least_visibility
     CROWDED = "crowded"  # a defect alone: no free place beside the others: lower placement.defects or the areas
 
 
@@ -156,6 +157,7 @@ class _Outcome(_Record):
     area_px: int  # pixels of the mask
     area_fraction: float
     contrast: float  # mean change of what visibly changed in the mask, grey levels of 255
+    visibility: float  # change in the mask / texture of the material around it, 0..4; see `refine.visibility`
     bbox_y0: int  # bounding box of the mask, half open; all 0 if empty
     bbox_x0: int
     bbox_y1: int
@@ -179,7 +181,8 @@ class SampleRecord(_Outcome, PlannedDefect, _SampleRow):
 
     The columns of `PlannedDefect`, ``attempts``, ``extent``, ``center_y``, ``center_x`` and ``severity`` are those of
     the first defect that is in the picture, or of the first planned where none is. All others are the picture's:
-    ``length_px`` is the sum over its defects, ``relief_px``, ``residual`` and ``cycles`` the largest.
+    ``length_px`` is the sum over its defects, ``relief_px``, ``residual`` and ``cycles`` the largest, and
+    ``visibility`` the smallest.
     """
 
     faint_px: int  # pixels outside the mask that changed, but less than label.visible_threshold

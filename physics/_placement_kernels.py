@@ -79,11 +79,12 @@ def _cubic_weights(f, w):
 
 
 @njit(cache=True)
-def sample_cubic(fields, matrix, origin, warp, wiggle, out):
+def sample_cubic(fields, matrix, origin, warp, wiggle, beyond, out):
     """out[:, i, j] = fields (F, n, n) at origin + matrix @ ((i, j) + 0.5 + wiggle warp[:, i, j]); 0 outside.
 
-    In sides of the fields' square. A cubic B-spline, not interpolating: two times continuously differentiable, so that
-    a surface drawn from it has no facets, and it never overshoots.
+    In sides of the fields' square; on the left it goes on as it ends for ``beyond`` sides. A cubic B-spline, not
+    interpolating: two times continuously differentiable, so that a surface drawn from it has no facets, and it never
+    overshoots.
     """
     n = fields.shape[1]
     wy = np.empty(4)
@@ -94,6 +95,8 @@ def sample_cubic(fields, matrix, origin, warp, wiggle, out):
             px = j + 0.5 + wiggle * warp[1, i, j]
             y = (origin[0] + matrix[0, 0] * py + matrix[0, 1] * px) * n - 0.5
             x = (origin[1] + matrix[1, 0] * py + matrix[1, 1] * px) * n - 0.5
+            if -0.5 - beyond * n <= x < -0.5:
+                x = -0.5
             if y < -0.5 or x < -0.5 or y > n - 0.5 or x > n - 0.5:
                 for c in range(fields.shape[0]):
                     out[c, i, j] = 0.0

@@ -37,6 +37,7 @@ _TILE = 512
 _WIGGLE_CELLS = 0.25  # standard deviation of the path's wiggle, in grid spacings of the simulation
 _LARGEST_CELL_PX = 10.0  # beyond, the tile has no waves long enough for a cell
 _LONGEST_WAVE_PX = 24.0
+_BEYOND_EDGE = 0.15  # of the side of the square
 _FAINT = 0.01  # of a field's peak: below, it counts as nothing when a window is chosen
 _WINDOW_SIDES = (48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 512, 640, 768, 1024, 1536, 2048, 3072)
 
@@ -137,9 +138,17 @@ def crack_window(
 
 
 def field_window(
-    fields: Mapping[str, NDArray[np.float32]], placement: Placement, *, size: int, reach_px: float
+    fields: Mapping[str, NDArray[np.float32]],
+    placement: Placement,
+    *,
+    size: int,
+    reach_px: float,
+    open_left: bool = False,
 ) -> Window:
-    """Smallest of a few window sizes that holds all cells where a field (n, n) is more than 1 % of its peak."""
+    """Smallest of a few window sizes that holds all cells where a field (n, n) is more than 1 % of its peak.
+
+    ``open_left`` as for `place_fields`.
+    """
     n = next(iter(fields.values())).shape[0]
     there = np.zeros((n, n), dtype=bool)
     for values in fields.values():
@@ -149,6 +158,8 @@ def field_window(
     if not len(rows):
         return _smallest_window(np.zeros((0, 2)), size=size, margin=0.0)
     y, x = np.array([rows[0], rows[-1] + 1]) / n - 0.5, np.array([columns[0], columns[-1] + 1]) / n - 0.5
+    if open_left and columns[0] == 0:
+        x[0] -= _BEYOND_EDGE
     corners = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
     ends = corners @ placement.forward().T + np.asarray(placement.center)
     return _smallest_window(ends, size=size, margin=reach_px)
@@ -230,6 +241,7 @@ def place_fields(
     wiggle_px: float = 0.0,
     tile: NDArray[np.float32] | None = None,
     tile_offset: tuple[int, int] = (0, 0),
+    open_left: bool = False,
 ) -> dict[str, NDArray[np.float32]]:
     """Fields of a square on a window of a picture: in pixels where they are lengths, turned where they are vectors.
 
@@ -244,6 +256,9 @@ def place_fields(
         Standard deviation by which outlines are moved with the noise of ``tile``: roughness below the grid.
     tile, tile_offset
         From `roughness_tile`, and where on it the picture's first pixel lies.
+    open_left : bool
+        The left side is a free edge: the fields go on beyond it as they end, as far as the outline of a part may
+        differ from a straight one.
 
     Returns
     -------
@@ -258,7 +273,8 @@ def place_fields(
     if wiggle_px > 0 and tile is not None:
         warp = _window(tile, (tile_offset[0] + window.y, tile_offset[1] + window.x), window.side)[:2]
     origin = 0.5 + backward @ (corner - np.asarray(placement.center))
-    kernels.sample_cubic(np.stack(list(fields.values())), backward, origin, warp, np.float32(wiggle_px), out)
+    beyond = _BEYOND_EDGE if open_left else 0.0
+    kernels.sample_cubic(np.stack(list(fields.values())), backward, origin, warp, np.float32(wiggle_px), beyond, out)
     placed = dict(zip(fields, out, strict=True))
     for name, values in placed.items():
         if FIELDS[name].kind == "length":

@@ -102,7 +102,7 @@ class WarpParams(MechanismParams):
     hardening: Distribution = quantity(
         Distribution(kind="loguniform", low=0.02, high=0.2), unit="D", description="growth of the yield moment"
     )
-    slope: Distribution = quantity(Distribution(low=0.2, high=0.5), unit="1", description="slope that the load aims at")
+    slope: Distribution = quantity(Distribution(low=0.3, high=0.9), unit="1", description="slope that the load aims at")
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ _BATCH_PIXELS = 4 * 256 * 256  # pixels in one batch of windows: what a core's c
 _OUTLINE_WIGGLE_CELLS = 0.25
 _SHAPE = ("depth", "height")  # what says where a changed surface is; product and displacement reach beyond
 _NO_RELIEF = ("opening", "damage")
+_DRAWS_AS_ASKED = 8  # of a defect; later ones are of another area, and maybe steeper
+_STEEPEST = 3.0  # largest factor on their relief, for materials whose texture hides the asked one
 _REACH_PX = 4  # fields reach this far beyond npcF's support
 
 
@@ -157,6 +159,7 @@ class Refined:
     mask: NDArray[np.bool_]
     stages: Mapping[str, Picture]
     contrast: float
+    visibility: float
     residual: float
     cycles: int
     faint_px: int
@@ -211,8 +214,8 @@ def place(recipe: Recipe, ingredients: Ingredients, attempt: int) -> Placed:
     position = (attempt, ingredients.number) if ingredients.number else (attempt,)
     rng = stream(recipe.seed, Stage.SAMPLE, ingredients.row.index, *position)
     drawn = _as_planned(planned) if attempt == 0 else _drawn_again(recipe, ingredients, rng)
-    keep_area = attempt < recipe.label.attempts // 2
-    area = planned.asked_area if keep_area else recipe.params(planned.mechanism).area.draw(rng)
+    as_asked = attempt < _DRAWS_AS_ASKED
+    area = planned.asked_area if as_asked else recipe.params(planned.mechanism).area.draw(rng)
     look = _draw_look(recipe, rng, channels=ingredients.source.shape[2])
     offset = (int(rng.integers(0, 1 << 30)), int(rng.integers(0, 1 << 30)))
     drawn, extent = _sized(recipe, trajectory, planned.snapshot, drawn, area)
@@ -222,7 +225,9 @@ def place(recipe: Recipe, ingredients: Ingredients, attempt: int) -> Placed:
     if crack is not None:
         window, fields, distance = _place_crack(recipe, planned.mechanism, crack, placement, drawn, look, offset)
     else:
-        window, fields = _place_relief(recipe, trajectory, planned.snapshot, placement, offset)
+        window, fields = _place_relief(recipe, trajectory, planned, placement, offset)
+        if not as_asked:
+            fields = _steeper(fields, float(rng.uniform(1.0, _STEEPEST)))
     grain = place_grain(roughness_tile(recipe.seed), offset, window)
     noise = place_noise(noise_tile(recipe.seed), offset, window)
     return Placed(ingredients, attempt, drawn, extent, window, fields, distance, grain, noise, look)
@@ -296,11 +301,12 @@ def _place_crack(
 
 
 def _place_relief(
-    recipe: Recipe, trajectory: StoredTrajectory, snapshot: int, placement: Placement, offset: tuple[int, int]
+    recipe: Recipe, trajectory: StoredTrajectory, planned: PlannedDefect, placement: Placement, offset: tuple[int, int]
 ) -> tuple[Window, dict[str, NDArray[np.float32]]]:
     """Window and fields of a mechanism that changes the surface."""
-    fields = trajectory.fields_at(snapshot)
-    window = field_window(fields, placement, size=recipe.size, reach_px=float(recipe.npcf.support_px + _REACH_PX))
+    fields = trajectory.fields_at(planned.snapshot)
+    reach_px = float(recipe.npcf.support_px + _REACH_PX)
+    window = field_window(fields, placement, size=recipe.size, reach_px=reach_px, open_left=planned.from_edge)
     cell_px = placement.side / recipe.params(trajectory.mechanism).grid
     placed = place_fields(
         fields,
@@ -309,8 +315,14 @@ def _place_relief(
         wiggle_px=_OUTLINE_WIGGLE_CELLS * cell_px if "depth" in fields else 0.0,  # lost material has a ragged outline
         tile=roughness_tile(recipe.seed),
         tile_offset=offset,
+        open_left=planned.from_edge,
     )
     return window, placed
+
+
+def _steeper(fields: dict[str, NDArray[np.float32]], factor: float) -> dict[str, NDArray[np.float32]]:
+    """The surface of a thicker sheet, a sharper body, a deeper pit: heights are free to scale, their cover is not."""
+    return {name: values if name == "product" else values * np.float32(factor) for name, values in fields.items()}
 
 
 def _draw_look(recipe: Recipe, rng: np.random.Generator, *, channels: int) -> _Look:
@@ -356,6 +368,7 @@ def _one_of(batch: RefinedBatch, k: int) -> Refined:
         mask=batch.mask[k],
         stages={name: pictures[k] for name, pictures in batch.stages.items()},
         contrast=float(batch.contrast[k]),
+        visibility=float(batch.visibility[k]),
         residual=float(batch.residual[k]),
         cycles=int(batch.cycles[k]),
         faint_px=int(batch.faint_px[k]),
@@ -422,4 +435,6 @@ def _judge(recipe: Recipe, placed: Placed, refined: Refined) -> SampleStatus:
         return SampleStatus.AREA_ABOVE
     if placed.meets_another(refined.mask | changed_pixels(refined.image, placed.source)):
         return SampleStatus.CROWDED
+    if refined.visibility < label.least_visibility:
+        return SampleStatus.HIDDEN
     return SampleStatus.OK

@@ -43,6 +43,7 @@ _REMEDIES: dict[str, str] = {
     SampleStatus.AREA_BELOW: "smaller than label.min_area; lower it, or raise the mechanism's area or placement.extent",
     SampleStatus.AREA_ABOVE: "larger than label.max_area; raise it, or lower the mechanism's area or placement.extent",
     SampleStatus.NOT_CONVERGED: "npcF stayed above npcf.tolerance; raise npcf.max_cycles",
+    SampleStatus.HIDDEN: "the material's own texture hides it; raise severity or area, or lower label.least_visibility",
     SampleStatus.CROWDED: "no free place beside the other defects; lower placement.defects or the areas",
 }
 

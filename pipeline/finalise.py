@@ -41,6 +41,7 @@ _FIGURES = (
     "length_px",
     "relief_px",
     "contrast",
+    "visibility",
     "residual",
     "cycles",
     "attempts",

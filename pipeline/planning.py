@@ -54,6 +54,7 @@ _TURNS = 8
 _BANK_LEAST, _BANK_MOST = 20, 2000
 _OUTLINE_POINTS = 256
 _ENTRY_TILT_DEG = 35.0  # how far from square to the part's edge a crack may enter
+_EDGE_TILT_DEG = 4.0  # the same for a surface whose free edge is that of the part
 _ENTRY_OVERLAP = 0.04  # share of the square that lies beyond the edge, so that the mouth is cut by it
 _PLACE_TRIES = 64
 
@@ -235,7 +236,7 @@ def draw_placement(
     from_edge : bool
         The trajectory comes in through the middle of its square's left side.
     width : Distribution or None
-        Of the widest opening / side of the picture.
+        Of the widest opening / side of the picture; None for a mechanism that opens nothing.
     """
     size = foreground.shape[0]
     angle = float(rng.uniform(-45.0, 45.0))
@@ -243,7 +244,8 @@ def draw_placement(
     entering = from_edge and len(outline.points) > 0
     if entering:
         k = int(rng.integers(len(outline.points)))
-        angle = _turn_inwards(dihedral, outline.inward[k]) + angle * _ENTRY_TILT_DEG / 45.0
+        tilt = _ENTRY_TILT_DEG if width else _EDGE_TILT_DEG
+        angle = _turn_inwards(dihedral, outline.inward[k]) + angle * tilt / 45.0
         anchor = outline.points[k]
     else:
         anchor = _random_pixel(rng, foreground) + rng.uniform(0.0, 1.0, size=2)

@@ -6,9 +6,12 @@ With D the largest difference over the channels between the finished picture and
 - every pixel of the mask has such a pixel within one pixel (no invisible label): the mask is the closing of the
   changed pixels by a 3 x 3 square, which fills pinholes and joins hairlines without growing them.
 
-Crumbs, fewer than four changed pixels in the 5 x 5 around, are put back to the source before. Outside the mask, where
-no change can be seen, it fades to the source within a few pixels, and what then differs by so few grey levels that
-taking it back makes no edge is taken back. What is left there, the rim of a blur or of a shadow, is counted.
+Where a weak change hovers about the threshold, texture would scatter the mask over single pixels. A change below 1.5
+times the threshold therefore counts only where the mean of D over a square reaches the threshold, or beside a strong
+one; elsewhere it is held below it. Crumbs, fewer than four changed pixels in the 5 x 5 around, are put back to the
+source before. Outside the mask, where no change can be seen, it fades to the source within a few pixels, and what then
+differs by so few grey levels that taking it back makes no edge is taken back. What is left there, the rim of a blur or
+of a shadow, is counted.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from refine.stencils import box_maximum, box_sum
+from refine.stencils import box_maximum, box_mean, box_sum
 
 __all__ = ["Labelled", "label_change", "quantised", "white_level"]
 
 _CRUMB = 4
+_NEAR_STRONG = 5  # side of the square about a strong change in which weak ones belong to it
 _WHITE = {torch.uint8: 255, torch.uint16: 65535}
 
 
@@ -69,6 +73,7 @@ def label_change(
     support: Tensor,
     *,
     threshold: int,
+    coherent_px: int = 1,
     fade_px: int | None = None,
     restored_below: int = 1,
 ) -> Labelled:
@@ -84,6 +89,8 @@ def label_change(
         Where a change is allowed: elsewhere the photograph is kept bit for bit.
     threshold : int
         Grey levels of 255 by which a pixel must differ to be called changed.
+    coherent_px : int
+        Side of the square, odd, over which a weak change must reach the threshold; 1 takes every pixel by itself.
     fade_px : int, optional
         From so many pixels beyond the mask on nothing is changed; by default the support is the only bound.
     restored_below : int
@@ -92,6 +99,9 @@ def label_change(
     step = _WHITE[source.dtype] // 255
     image = torch.where(support[:, None], quantised(refined, source.dtype), source)
     change = _difference(image, source)
+    if coherent_px > 1:
+        image = _held(source, image, _scattered(change, threshold * step, coherent_px), (threshold - 1) * step)
+        change = _difference(image, source)
     visible = change >= threshold * step
     crumbs = visible & (box_sum(visible[:, None].to(torch.uint8), 5)[:, 0] < _CRUMB)
     visible &= ~crumbs
@@ -113,6 +123,20 @@ def label_change(
         unseen_px=_count(mask & ~_near(visible)),
         outside_px=_count(touched & ~support),
     )
+
+
+def _scattered(change: Tensor, threshold: int, side: int) -> Tensor:
+    """Where D (B, H, W) reaches the threshold weakly, by itself: its mean over the square does not."""
+    near = box_maximum((2 * change >= 3 * threshold)[:, None].to(torch.uint8), _NEAR_STRONG)[:, 0] > 0
+    together = box_mean(change[:, None].float(), side)[:, 0] >= threshold
+    return (change >= threshold) & ~near & ~together
+
+
+def _held(source: Tensor, image: Tensor, where: Tensor, most: int) -> Tensor:
+    """The picture, its change in no channel larger than ``most`` where the flag is set."""
+    own = source.to(torch.int32)
+    held = own + (image.to(torch.int32) - own).clamp(-most, most)
+    return torch.where(where[:, None], held.to(image.dtype), image)
 
 
 def _faded(source: Tensor, image: Tensor, mask: Tensor, reach: int) -> Tensor:

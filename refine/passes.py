@@ -26,6 +26,7 @@ from refine.photograph import Optics, estimate_optics
 from refine.render import Rendering, paste, render
 from refine.scene import CrackBatch, CrackLook, Look, ReliefBatch, ReliefLook, Scene
 from refine.stencils import box_maximum
+from refine.visibility import visibility
 
 __all__ = [
     "CrackArrays",
@@ -125,6 +126,8 @@ class RefinedBatch:
         Where the change is visible.
     contrast : (B,) float64
         Mean change in the mask, grey levels of 255.
+    visibility : (B,) float64
+        Change / texture of the material, see `refine.visibility`.
     residual, cycles : (B,) float64, (B,) int64
         npcF's relative residual, and its multigrid cycles.
     faint_px, unlabelled_px, unseen_px, outside_px : (B,) int64
@@ -138,6 +141,7 @@ class RefinedBatch:
     image: NDArray[np.uint8] | NDArray[np.uint16]
     mask: NDArray[np.bool_]
     contrast: NDArray[np.float64]
+    visibility: NDArray[np.float64]
     residual: NDArray[np.float64]
     cycles: NDArray[np.int64]
     faint_px: NDArray[np.int64]
@@ -220,10 +224,12 @@ def refine_defects(
         fine,
         support,
         threshold=label.visible_threshold,
+        coherent_px=label.coherent_px,
         fade_px=label.fade_px,
         restored_below=label.restored_below,
     )
     image = _array(labelled.image.permute(0, 2, 3, 1))
+    seen = visibility(255 * picture, _grey_levels(labelled.image), labelled.mask)
     clock.append(time.perf_counter())
     made = {"render": drawn.image, "npcf": coarse.image}
     if "paste" in stages:
@@ -236,6 +242,7 @@ def refine_defects(
         image=image,
         mask=_array(labelled.mask),
         contrast=_array(labelled.contrast),
+        visibility=_array(seen),
         residual=_array(coarse.residual).astype(np.float64),
         cycles=_array(coarse.cycles),
         faint_px=_array(labelled.faint_px),
@@ -336,6 +343,11 @@ def _dilated(flags: Tensor, radius: int) -> Tensor:
 def _picture(source: Tensor) -> Tensor:
     """Whole numbers (B, H, W, C) as picture values (B, C, H, W), 0..1."""
     return (source.float() / white_level(source.dtype)).permute(0, 3, 1, 2).contiguous()
+
+
+def _grey_levels(image: Tensor) -> Tensor:
+    """Whole numbers (B, C, H, W) of 8 or 16 bits as grey levels of 255."""
+    return image.to(torch.float32) * (255 / white_level(image.dtype))
 
 
 def _to(values: NDArray[np.generic], device: str) -> Tensor:

@@ -31,8 +31,8 @@ grey material look the same.
 Sharpness: an edge seen through a point spread of width sigma, blurred once more by sigma_0, keeps
 1 / R = sqrt(sigma^2 / (sigma^2 + sigma_0^2)) of its gradient, so that sigma = sigma_0 / sqrt(R^2 - 1). Where the
 gradient of the blurred picture stands out most from its surroundings counts as an edge, as slow shading and wide glints
-do not; the noise is taken from both energies. Much of what is taken for an edge is a soft detail of the material, so that the sharper fifth of them tells, less
-what the noise alone spreads them.
+do not; the noise is taken from both energies. Much of what counts so is a soft detail of the material: the sharper
+third tells, 65 % of R^2, less what the noise alone spreads them.
 
 Noise: second differences along both axes in the blocks whose coarser details are the weakest, less what the texture
 leaves there as far as the ratio of its details at two coarser scales tells. Compression and reduction correlate the
@@ -90,7 +90,7 @@ _STENCIL_PX2 = 1 / 3  # variance of the box, two pixels wide, over which a centr
 _REBLURRED_NOISE = 0.0507  # share of white noise's gradient energy that the reblur leaves
 _SHARPEST_PX = 0.45  # the box of one pixel, as a Gaussian, is already 0.29 wide
 _SOFTEST_PX = 1.6
-_BORDER_PX = 4
+_BORDER_PX = 4  # that a blur does not know how to go on beyond
 _SHARP_QUANTILE, _SHARP_DEVIATES = 0.65, 0.385  # of the edges, and of a normal distribution
 _NOISE_SPREAD = 2.0 * 0.5**0.5  # relative spread of a gradient's energy / (noise / gradient)
 _EDGE_SHARE = 0.01  # this share of pixels counts as edges

@@ -10,7 +10,7 @@ radiance is multiplied by what the new surface throws back / what the flat one d
   strength is that of the photograph's own highlights; neither a bare floor nor a product has any;
 - floor: where material was lost the finish is gone: no texture of the photograph, a duller reflectance and a grain;
 - product: covers what lies under it by 1 - exp(-thickness), with its own colour;
-- displacement: the texture goes where the material went.
+- displacement: the texture goes where the material went, near where the surface slopes.
 
 References
 ----------
@@ -29,7 +29,7 @@ from torch.nn import functional
 from refine.photograph import Optics
 from refine.radiance import Material, Radiance
 from refine.scene import ReliefBatch, ReliefLook
-from refine.stencils import box_mean, central_gradient
+from refine.stencils import box_maximum, box_mean, central_gradient
 
 __all__ = ["moved_texture", "relief_radiance"]
 
@@ -46,6 +46,8 @@ _OPAQUE_LEAST_PX = 0.3
 _FLOOR_GRAIN = 0.12
 _PRODUCT_GRAIN = 0.10
 _TAPS_REACH = 3  # pixels beyond the border that a tap may ask for
+_SLOPING = 0.04  # a slope that light makes anything of
+_NEAR_RELIEF_PX = 9  # side of the squares over which moved texture gives way to still
 _MOVED_PX = 0.05  # a texture that moves less is left alone
 
 
@@ -189,7 +191,8 @@ def moved_texture(source: Tensor, relief: ReliefBatch) -> Tensor:
     """The photograph (B, C, H, W) with its texture moved by the displacement: cubic convolution."""
     if relief.displacement_y is None or relief.displacement_x is None:
         return source
-    down, right = relief.displacement_y, relief.displacement_x
+    near = _near_relief(relief)
+    down, right = relief.displacement_y * near, relief.displacement_x * near
     where = (torch.maximum(down.abs(), right.abs()) > _MOVED_PX)[:, None]
     batch, channels, height, width = source.shape
     y = torch.arange(height, dtype=source.dtype, device=source.device)[None, :, None] - down
@@ -211,6 +214,19 @@ def moved_texture(source: Tensor, relief: ReliefBatch) -> Tensor:
             line.addcmul_(taken.reshape(source.shape), wx[:, None])
         total.addcmul_(line, wy[:, None])
     return torch.where(where, total.clamp_(0, 1), source)
+
+
+def _near_relief(relief: ReliefBatch) -> Tensor:
+    """1 where the surface slopes and a little around, (B, H, W), 0 far away.
+
+    A sheet is strained far beyond what is bent of it. That moves the texture as a whole, by less and less: nobody sees
+    it, but every pixel of a fine texture would differ.
+    """
+    down, right = central_gradient(relief.height - relief.depth)
+    steep = (down * down + right * right > _SLOPING**2).to(down.dtype)
+    steep = torch.where(steep.amax(dim=(1, 2), keepdim=True) > 0, steep, 1.0)  # a flat sheet is moved as a whole
+    around = box_maximum(steep[:, None], _NEAR_RELIEF_PX)
+    return box_mean(around, _NEAR_RELIEF_PX)[:, 0]
 
 
 def _cubic(f: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

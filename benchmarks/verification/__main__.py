@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from benchmarks.verification import contact, craze, fracture, npcf, photograph, pitting, plate, wavelets
+from benchmarks.verification import contact, craze, fracture, npcf, photograph, pitting, plate, precision, wavelets
 from benchmarks.verification.case import Case
 
 TOPICS = {
@@ -26,6 +26,7 @@ TOPICS = {
     "photograph": ("Refinement: the photograph", photograph),
     "npcf": ("Refinement: npcF", npcf),
     "wavelets": ("Refinement: wavelets", wavelets),
+    "precision": ("Refinement: number formats", precision),
 }
 HEAD = """# Verification
 

@@ -49,9 +49,9 @@ def sample_record(key: str, index: int, row: int, per_shard: int) -> SampleRecor
         dihedral=0, angle_deg=0.0, from_edge=False, anchor_y=0.5, anchor_x=0.5, asked_area=0.01,
         asked_severity=row / 10, extent=0.5, center_y=0.5, center_x=0.5, width=0.01, seed_path=f"0/4/{index}",
         status=SampleStatus.INVISIBLE if index == 1 else SampleStatus.OK, attempts=1, area_px=3, area_fraction=0.01,
-        severity=row / 10, length_px=9.0, relief_px=0.0, contrast=20.0, residual=1e-4, cycles=7, bbox_y0=0,
-        bbox_x0=0, bbox_y1=2, bbox_x1=3, image_sha256=SHA256, mask_sha256=SHA256, faint_px=1, unlabelled_px=0,
-        unseen_px=0, outside_px=0, off_part_px=0, touching_px=0, defects=defect_records(index, row),
+        severity=row / 10, length_px=9.0, relief_px=0.0, contrast=20.0, visibility=2.0, residual=1e-4, cycles=7,
+        bbox_y0=0, bbox_x0=0, bbox_y1=2, bbox_x1=3, image_sha256=SHA256, mask_sha256=SHA256, faint_px=1,
+        unlabelled_px=0, unseen_px=0, outside_px=0, off_part_px=0, touching_px=0, defects=defect_records(index, row),
     )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def defect_records(index: int, row: int) -> tuple[DefectRecord, ...]:
             mechanism=mechanism, trajectory=row, snapshot=0, dihedral=0, angle_deg=0.0, from_edge=False, anchor_y=0.5,
             anchor_x=0.5, asked_area=0.01, asked_severity=0.5, width=0.01, status=status, attempts=1, extent=0.5,
             center_y=0.5, center_x=0.5, severity=row / 10, length_px=9.0, relief_px=0.0, residual=1e-4, cycles=7,
-            area_px=3, area_fraction=0.01, contrast=20.0, bbox_y0=0, bbox_x0=0, bbox_y1=2, bbox_x1=3,
+            area_px=3, area_fraction=0.01, contrast=20.0, visibility=2.0, bbox_y0=0, bbox_x0=0, bbox_y1=2, bbox_x1=3,
             instance=number if status is SampleStatus.OK else 0, window_y=0, window_x=0, window_side=16,
         )
         for number, (mechanism, status) in enumerate(kinds, start=1)

@@ -445,3 +445,21 @@ def test_the_tile_is_its_seed_s_own():
     roughness_tile.cache_clear()
     assert_array_equal(roughness_tile(0), first)
     assert np.abs(np.corrcoef(roughness_tile(1).ravel(), first.ravel())[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize("dihedral", range(8))
+def test_beyond_a_free_edge_the_fields_go_on_as_they_end(dihedral):
+    ramp = np.linspace(0.3, 0.0, 32, dtype=np.float32) * np.ones((32, 1), np.float32)
+    placement = Placement((60.0, 60.0), 60.0, dihedral, 0.0)
+    closed = place_fields({"height": ramp}, placement, Window(0, 0, 120))["height"]
+    opened = place_fields({"height": ramp}, placement, Window(0, 0, 120), open_left=True)["height"]
+    added = (opened != 0) & (closed == 0)
+    assert_allclose(opened[added], 0.3 * 60, rtol=1e-3)
+    assert added.sum() == pytest.approx(0.15 * 60 * 60, rel=0.05)
+    assert_array_equal(opened[closed != 0], closed[closed != 0])
+    window = field_window({"height": ramp}, placement, size=400, reach_px=0.0, open_left=True)
+    rows, columns = np.nonzero(added)
+    assert window.y <= rows.min()
+    assert window.x <= columns.min()
+    assert window.y + window.side > rows.max()
+    assert window.x + window.side > columns.max()

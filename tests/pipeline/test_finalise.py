@@ -36,7 +36,7 @@ def defect(number: int, mechanism: str, status: SampleStatus, **figures: float) 
         anchor_x=0.5, asked_area=0.01, asked_severity=0.5, width=figures.get("width", 0.0), status=status, attempts=1,
         extent=0.5, center_y=0.5, center_x=0.5, severity=figures.get("severity", 0.5), length_px=9.0, relief_px=0.5,
         residual=1e-4, cycles=7, area_px=int(figures.get("area_px", 100)), area_fraction=figures.get("area", 0.03),
-        contrast=20.0, bbox_y0=0, bbox_x0=0, bbox_y1=2, bbox_x1=3,
+        contrast=20.0, visibility=2.0, bbox_y0=0, bbox_x0=0, bbox_y1=2, bbox_x1=3,
         instance=number if status is SampleStatus.OK else 0, window_y=0, window_x=0, window_side=48,
     )  # fmt: skip
 

@@ -461,6 +461,21 @@ def test_defect_that_enters_has_its_mouth_on_the_parts_border_and_runs_inwards(p
         assert inside_px[y, x] > 1.0
 
 
+def test_crack_may_enter_aslant_but_a_free_edge_lies_along_that_of_the_part(rng: np.random.Generator) -> None:
+    half = np.zeros((SIZE, SIZE), dtype=np.bool_)
+    half[:, :30] = True
+    outline = trace_outline(half)
+    for width, most in ((Distribution(low=0.01, high=0.02), 35.0), (None, 4.0)):
+        tilts = []
+        for _ in range(200):
+            drawn = draw_placement(rng, half, outline, dihedral=3, from_edge=True, width=width)
+            axis = Placement((0.0, 0.0), 1.0, drawn.dihedral, drawn.angle_deg).forward()[:, 1]
+            if 0.2 < drawn.anchor_y < 0.8 and drawn.anchor_x > 0.2:  # on the straight edge, which looks to the left
+                tilts.append(np.rad2deg(np.arctan2(axis[0], -axis[1])))
+        assert len(tilts) > 20
+        assert 0.6 * most < np.abs(tilts).max() <= most + 1e-6
+
+
 @pytest.mark.parametrize("dihedral", range(8))
 def test_defect_that_does_not_enter_is_centred_on_the_part(dihedral: int, rng: np.random.Generator) -> None:
     foreground = disc()

@@ -68,6 +68,8 @@ CHANGES: dict[str, object] = {
     "label.visible_threshold": 10,
     "label.fade_px": 5,
     "label.restored_below": 4,
+    "label.coherent_px": 5,
+    "label.least_visibility": 0.5,
     "label.min_area": 1e-3,
     "label.max_area": 0.5,
     "label.attempts": 8,
@@ -367,6 +369,7 @@ def test_range_of_one_point_is_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("label: {coherent_px: 4}", "coherent_px must be odd, so that the square has a middle, got 4"),
         ("label: {restored_below: 9}", "restored_below must not be above visible_threshold, got 9 and 8"),
         ("label: {min_area: 0.3}", "min_area must be below max_area, got 0.3 and 0.25"),
         ("bank: {trajectories: 9}", "trajectories must be at least groups (10), got 9"),

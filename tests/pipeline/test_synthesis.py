@@ -306,7 +306,7 @@ def test_picture_goes_on_with_the_defects_that_stand_and_its_columns_are_those_o
 def test_defect_beside_which_no_place_is_free_is_crowded(many: SampleSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.composition._APART_PX", 64)
     statuses: Counter[SampleStatus] = Counter()
-    for made in make(with_label(many, attempts=3)):
+    for made in make(with_label(many, attempts=3, least_visibility=0.0)):
         first, *others = made.record.defects
         assert first.instance == 1
         statuses.update(defect.status for defect in others)

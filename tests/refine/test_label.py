@@ -254,3 +254,57 @@ def test_each_picture_of_a_batch_is_labelled_by_itself(rng, device):
         assert_array_equal(together.image[k].cpu().numpy(), alone.image.numpy())
         assert_array_equal(together.mask[k].cpu().numpy(), alone.mask.numpy())
         assert float(together.contrast[k]) == float(alone.contrast)
+
+
+def weak_field(
+    share: float, *, side: int = 40, level: int = THRESHOLD
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """A grey picture, and the same with this share of its pixels changed by ``level``, scattered."""
+    source = np.full((1, side, side), 100, dtype=np.uint8)
+    some = np.random.default_rng(8).random((side, side)) < share
+    return source, (source + level * some) / 255
+
+
+def coherent(source: Picture, refined: NDArray[np.float64], device: torch.device, *, side: int = 7) -> Labelled:
+    support = np.ones(source.shape[1:], dtype=bool)
+    arrays = (torch.from_numpy(a)[None].to(device) for a in (source, refined, support))
+    return label_change(*arrays, threshold=THRESHOLD, coherent_px=side)
+
+
+def test_scattered_weak_changes_are_held_below_the_threshold(device):
+    source, refined = weak_field(0.4)
+    found = coherent(source, refined, device)
+    assert not found.mask.any()
+    changed = refined[0] * 255 > 100.5
+    assert_array_equal(found.image[0, 0].cpu().numpy(), np.where(changed, 100 + THRESHOLD - 1, 100))
+
+
+def test_weak_changes_that_lie_together_are_labelled_without_pinholes(device):
+    source, refined = weak_field(0.85, level=THRESHOLD + 3)  # 9.4 grey levels in the mean
+    found = coherent(source, refined, device)
+    inner = found.mask[0, 4:-4, 4:-4].float()
+    assert float(inner.mean()) > 0.97
+
+
+def test_a_strong_change_is_labelled_however_thin_and_weak_ones_beside_it(device):
+    source = np.full((1, 40, 40), 100, dtype=np.uint8)
+    refined = source / 255.0
+    refined[0, 20, 5:35] += 2 * THRESHOLD / 255
+    refined[0, 21, 5:35] += THRESHOLD / 255
+    refined[0, 30, 5:35] += THRESHOLD / 255  # weak and by itself
+    mask = coherent(source, refined, device).mask[0].cpu().numpy()
+    assert_array_equal(np.flatnonzero(mask.any(axis=1)), [20, 21])
+
+
+@given(pictures(), st.sampled_from((3, 7)))
+@settings(deadline=None, max_examples=60)
+def test_coherent_labels_keep_both_promises(device, picture, side):
+    source, refined, support, threshold = picture
+    arrays = (torch.from_numpy(a)[None].to(device) for a in (source, refined, support))
+    found = label_change(*arrays, threshold=threshold, coherent_px=side)
+    image, mask = found.image[0].cpu().numpy(), found.mask[0].cpu().numpy()
+    changed = visible(image, source, threshold=threshold)
+    assert not np.any(changed & ~mask)
+    assert not np.any(mask & ~ndimage.binary_dilation(changed, SQUARE))
+    assert_array_equal(image[:, ~support], source[:, ~support])
+    assert int(found.unlabelled_px) == int(found.unseen_px) == int(found.outside_px) == 0

@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from manifests.config import LabelConfig, NpcfConfig, NpcfppConfig
 from refine.passes import DefectInputs, OpticsArrays, ReliefArrays, refine_defects
 from refine.photograph import Optics
+from refine.relief import moved_texture
 from refine.render import Rendering, render
 from refine.scene import Look, ReliefBatch, ReliefLook, Scene
 
@@ -94,6 +95,17 @@ def test_a_displacement_by_whole_pixels_moves_the_texture_exactly(down, right, d
     moved = torch.roll(source, (down, right), (2, 3))
     inner = (..., slice(8, -8), slice(8, -8))
     assert_allclose(found[inner].cpu(), moved[inner].cpu(), atol=tolerance.rounding)
+
+
+def test_texture_moves_near_the_relief_and_lies_still_far_from_it(device, dtype, tolerance):
+    source = torch.rand((1, 1, SIDE, SIDE), dtype=dtype, device=device)
+    ones = torch.ones((1, SIDE, SIDE), dtype=dtype, device=device)
+    warp = relief_of(dtype, device, height=0.5 * hump(dtype, device), displacement_x=2 * ones, displacement_y=0 * ones)
+    moved = moved_texture(source, warp)
+    middle = (..., slice(28, 36), slice(28, 36))
+    assert_allclose(moved[middle].cpu(), torch.roll(source, 2, 3)[middle].cpu(), atol=tolerance.rounding)
+    assert torch.equal(moved[..., :8], source[..., :8])
+    assert torch.equal(moved[..., :8, :], source[..., :8, :])
 
 
 @pytest.mark.parametrize("slope", [-0.3, 0.1, 0.4])
