@@ -28,6 +28,7 @@ Heeger & Bergen, "Pyramid-based texture analysis/synthesis", SIGGRAPH (1995), fo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pywt
@@ -56,7 +57,9 @@ _LEAST_REACH = 0.35  # of the band: how far isotropic grain runs on
 _OUTLINE_BOX = 13  # pixels a side of the square in which an outline's width is measured
 _OUTLINE_REACH_PX = 5.5  # and how far from it
 _OUTLINE_PIXELS = 12.0  # pixels of grain, about, that are independent there
-_STENCIL_PX2 = 1 / 3  # variance of the box, two pixels wide, over which a central difference averages
+_NOISE_TRUST, _FULL_TRUST = 0.35, 0.7  # coherence that grain alone reaches, and from which a step is certain
+_STENCIL_PX2 = 1 / 3  # variance of the box, two pixels wide, over which a central difference averages, along an axis
+_MEAN_DISTANCE = (2 / math.pi) ** 0.5  # of a normal distribution, in standard deviations
 _SHARPEST_PX2, _WIDEST_PX2 = 0.08, 16.0  # of a box one pixel wide; and of shading
 _OUTLINE_PX2 = 6.0  # a change far wider than this is shading
 _SHORTEST = 4.0  # pixels of outline in the square
@@ -216,10 +219,16 @@ def outline_step(change: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tens
     total, middle, second, energy, share, length = (moments[:, channels + k : channels + k + 1] for k in range(6))
     coherent = total * total / (total * total + energy * share / _OUTLINE_PIXELS + _TINY**2)
     total = torch.where(total.abs() > _TINY, total, _TINY)
-    variance = (second / total - (middle / total) ** 2 - _STENCIL_PX2).clamp(_SHARPEST_PX2, _WIDEST_PX2)
+    slant = (y * x).square() / (y * y + x * x).square().clamp_min(_TINY)  # 0 along the axes, 1/4 across the diagonals
+    variance = second / total - (middle / total) ** 2 - _STENCIL_PX2 * (1 - 2 * slant)
+    variance = variance.clamp(_SHARPEST_PX2, _WIDEST_PX2)
+    # a slanting outline has less of itself in the square the farther away: less by |phi| / (half of the diagonal)
+    missing = 1 + _MEAN_DISTANCE * variance.sqrt() * (slant + _TINY).sqrt() * (2 * 2**0.5 / _OUTLINE_BOX)
+    variance = variance * missing
+    sure = ((coherent - _NOISE_TRUST) / (_FULL_TRUST - _NOISE_TRUST)).clamp(0, 1)
     inside = (box_maximum(-distance, _OUTLINE_BOX) / _INSIDE_PX).clamp(0, 1)
-    trust = coherent * inside * torch.exp(-((variance / _OUTLINE_PX2) ** 2))
-    step = moments[:, :channels] / length.clamp_min(_SHORTEST / _OUTLINE_BOX**2)
+    trust = sure * inside * torch.exp(-((variance / _OUTLINE_PX2) ** 2))
+    step = missing * moments[:, :channels] / length.clamp_min(_SHORTEST / _OUTLINE_BOX**2)
     most = box_maximum(change.abs(), _OUTLINE_BOX)  # no step is higher than the change itself
     return torch.minimum(torch.maximum(step, -most), most), variance, trust
 

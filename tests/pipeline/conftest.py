@@ -34,6 +34,7 @@ mechanisms:
   fracture: {grid: 64, snapshots: 6}
   pitting: {grid: 32, snapshots: 4, area: {kind: loguniform, low: 0.01, high: 0.06}}
 bank: {trajectories: 20}
+label: {least_visibility: 0.0}
 store: {shard_images: 5}
 """
 
