@@ -62,3 +62,25 @@ def test_documented_mechanism_turns_and_refines(scratch: ModuleType) -> None:
 def test_reference_of_mechanisms_is_up_to_date() -> None:
     """Write it anew with `maphc2f mechanisms --markdown > docs/mechanisms.md`."""
     assert (DOCS / "mechanisms.md").read_text(encoding="utf-8") == mechanism_reference()
+
+
+PAGES = sorted(
+    [DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + list(DOCS.glob("*.md"))
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_every_link_and_picture_is_there(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    lost = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not lost
+
+
+def test_every_picture_is_shown() -> None:
+    shown = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    }
+    kept = {path for path in (DOCS / "pictures").rglob("*") if path.is_file()}
+    assert kept <= shown
