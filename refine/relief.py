@@ -29,7 +29,7 @@ from torch.nn import functional
 from refine.photograph import Optics
 from refine.radiance import Material, Radiance
 from refine.scene import ReliefBatch, ReliefLook
-from refine.stencils import box_maximum, box_mean, central_gradient
+from refine.stencils import box_maximum, box_mean, central_gradient, halved
 
 __all__ = ["moved_texture", "relief_radiance"]
 
@@ -103,21 +103,13 @@ def _shading(surface: Tensor, normal: tuple[Tensor, Tensor, Tensor], reflectance
     """Radiance of a matt surface / radiance of the flat one, (B, C, H, W)."""
     ny, nx, nz = normal
     towards = optics.light / math.tan(_ELEVATION)
-    half = _half(surface)
+    half = halved(surface[:, None])[:, 0]  # shades are smooth, and so cost a quarter
     seen = _doubled(torch.stack([_sun(half, optics.light), _sky(half)], dim=1), surface.shape[1:])
     sun, sky = seen[:, 0], seen[:, 1]
     direct = (ny * towards[:, 0, None, None]).addcmul_(nx, towards[:, 1, None, None]).add_(nz).clamp_min_(0).mul_(sun)
     directional = _directional(optics)[:, None, None]
     light = (nz + 1).mul_(sky).mul_(0.5 * (1 - directional)).addcmul_(direct, directional)
     return light[:, None] / (1 - reflectance * (1 - sky)[:, None])
-
-
-def _half(surface: Tensor) -> Tensor:
-    """Means over 2 x 2 pixels, (B, (H + 1) / 2, (W + 1) / 2): shades are smooth, and so cost a quarter."""
-    height, width = surface.shape[1:]
-    even = functional.pad(surface[:, None], (0, width % 2, 0, height % 2), mode="replicate")[:, 0]
-    rows = even[:, ::2] + even[:, 1::2]
-    return 0.25 * (rows[..., ::2] + rows[..., 1::2])
 
 
 def _doubled(maps: Tensor, size: torch.Size) -> Tensor:
@@ -192,28 +184,29 @@ def moved_texture(source: Tensor, relief: ReliefBatch) -> Tensor:
     if relief.displacement_y is None or relief.displacement_x is None:
         return source
     near = _near_relief(relief)
-    down, right = relief.displacement_y * near, relief.displacement_x * near
-    where = (torch.maximum(down.abs(), right.abs()) > _MOVED_PX)[:, None]
+    down, right = (relief.displacement_y * near).flatten(), (relief.displacement_x * near).flatten()
+    there = (torch.maximum(down.abs(), right.abs()) > _MOVED_PX).nonzero()[:, 0]  # most of a picture lies still
     batch, channels, height, width = source.shape
-    y = torch.arange(height, dtype=source.dtype, device=source.device)[None, :, None] - down
-    x = torch.arange(width, dtype=source.dtype, device=source.device)[None, None, :] - right
+    sample, place = there // (height * width), there % (height * width)
+    y = (place // width).to(source.dtype) - down[there]
+    x = (place % width).to(source.dtype) - right[there]
     top, left = y.floor(), x.floor()
     # beyond the border the last pixel goes on, as far as four taps reach
     around = functional.pad(source, (_TAPS_REACH,) * 4, mode="replicate")
-    stride = width + 2 * _TAPS_REACH
-    row, column = top.clamp(-2, height).long(), left.clamp(-2, width).long()
-    first = ((row + (_TAPS_REACH - 1)) * stride + column + (_TAPS_REACH - 1)).reshape(batch, 1, -1)
-    first, flat = first.expand(-1, channels, -1), around.reshape(batch, channels, -1)
+    stride, plane = width + 2 * _TAPS_REACH, around.shape[2] * around.shape[3]
+    row, column = (n.long() + (_TAPS_REACH - 1) for n in (top.clamp(-2, height), left.clamp(-2, width)))
+    layers = plane * torch.arange(channels, device=source.device)[:, None]
+    first = sample * (channels * plane) + row * stride + column + layers
     down_weights, right_weights = _cubic(y - top), _cubic(x - left)
-    total = torch.zeros_like(source)
+    total = torch.zeros_like(first, dtype=source.dtype)
     for p, wy in enumerate(down_weights):
-        line = torch.zeros_like(source)
+        line = torch.zeros_like(total)
         for q, wx in enumerate(right_weights):
-            ahead = p * stride + q  # the same places in a picture that begins so much later
-            taken = flat.narrow(2, ahead, flat.shape[2] - ahead).gather(2, first)
-            line.addcmul_(taken.reshape(source.shape), wx[:, None])
-        total.addcmul_(line, wy[:, None])
-    return torch.where(where, total.clamp_(0, 1), source)
+            line.addcmul_(around.take(first + (p * stride + q)), wx)
+        total.addcmul_(line, wy)
+    moved = source.clone(memory_format=torch.contiguous_format)
+    moved.view(batch, channels, -1)[sample, :, place] = total.clamp_(0, 1).T
+    return moved
 
 
 def _near_relief(relief: ReliefBatch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Moving sums and maxima over squares of pixels, by doubling: about log2 of the side passes over the map.
+"""Moving sums and maxima over squares of pixels, by doubling, about log2 of the side passes over the map; differences.
 
 Torch's pooling looks at every pixel of the square: on a processor that takes a hundred times as long. Sums are taken
 in an order that depends on the side alone.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["box_maximum", "box_mean", "box_sum", "central_gradient", "cross_maximum"]
+__all__ = ["box_maximum", "box_mean", "box_sum", "central_gradient", "cross_maximum", "halved"]
 
 
 def box_mean(field: Tensor, side: int) -> Tensor:
@@ -46,6 +46,15 @@ def central_gradient(field: Tensor) -> tuple[Tensor, Tensor]:
     padded = functional.pad(field[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     down = 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
     return down, 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
+
+
+def halved(field: Tensor) -> Tensor:
+    """Means of (B, C, H, W) over cells of 2 x 2 pixels, as many as it takes; the border goes on as it ends."""
+    height, width = field.shape[2:]
+    if height % 2 or width % 2:
+        field = functional.pad(field, (0, width % 2, 0, height % 2), mode="replicate")
+    rows = field[:, :, ::2] + field[:, :, 1::2]
+    return 0.25 * (rows[..., ::2] + rows[..., 1::2])
 
 
 def _square(padded: Tensor, side: int, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from refine.stencils import box_mean
+from refine.stencils import box_mean, halved
 
 __all__ = ["visibility"]
 
@@ -52,7 +52,7 @@ def visibility(source: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     grey, change, there = source.mean(dim=1, keepdim=True), image - source, mask[:, None].to(source.dtype)
     found = [_at_one_scale(grey, change, there)]
     for _ in range(1, _SCALES):
-        grey, change = (functional.avg_pool2d(f, 2, ceil_mode=True, count_include_pad=False) for f in (grey, change))
+        grey, change = halved(grey), halved(change)
         there = functional.max_pool2d(there, 2, ceil_mode=True)
         found.append(_at_one_scale(grey, change, there))
     return torch.stack(found).amax(dim=0)

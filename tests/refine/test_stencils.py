@@ -7,7 +7,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
-from refine.stencils import box_maximum, box_mean, box_sum, central_gradient, cross_maximum
+from refine.stencils import box_maximum, box_mean, box_sum, central_gradient, cross_maximum, halved
 
 SIDES = (1, 3, 5, 7, 9, 13, 17, 25)
 
@@ -48,3 +48,10 @@ def test_the_gradient_of_a_plane_is_its_slope(device, dtype, tolerance):
     down, right = central_gradient(plane)
     assert_allclose(down[0, 1:-1].cpu(), 0.3, atol=10 * tolerance.rounding)
     assert_allclose(right[0, :, 1:-1].cpu(), -0.7, atol=10 * tolerance.rounding)
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (7, 6), (8, 5), (1, 1)])
+def test_halves_are_the_means_of_their_cells(shape, rng, device, dtype, tolerance):
+    field = torch.from_numpy(rng.standard_normal((2, 3, *shape))).to(device, dtype)
+    expected = torch.nn.functional.avg_pool2d(field, 2, ceil_mode=True, count_include_pad=False)
+    assert_allclose(halved(field).cpu(), expected.cpu(), atol=10 * tolerance.rounding)
