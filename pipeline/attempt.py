@@ -44,7 +44,7 @@ _BATCH_PIXELS = 4 * 256 * 256  # pixels in one batch of windows: what a core's c
 _OUTLINE_WIGGLE_CELLS = 0.25
 _SHAPE = ("depth", "height")  # what says where a changed surface is; product and displacement reach beyond
 _NO_RELIEF = ("opening", "damage")
-_DRAWS_AS_ASKED = 4  # of a defect; later ones are of another area, and maybe steeper
+_DRAWS_AS_ASKED = 2  # of a defect; later ones are of another area, and maybe steeper
 _STEEPEST = 3.0  # largest factor on their relief, for materials whose texture hides the asked one
 _REACH_PX = 4  # fields reach this far beyond npcF's support
 
