@@ -176,6 +176,7 @@ def measure_optics(images: NDArray[np.uint8] | NDArray[np.uint16], foreground: N
     return OpticsArrays(**{name: torch.cat([getattr(o, name) for o in found]).numpy() for name in names})
 
 
+@torch.inference_mode()
 def refine_defects(
     inputs: DefectInputs,
     *,
@@ -254,7 +255,6 @@ def refine_defects(
     )
 
 
-@torch.no_grad()
 def _boundary_synergy(
     config: NpcfppConfig,
     source: Tensor,
