@@ -2,8 +2,8 @@
 
 Run with::
 
-    python benchmarks/solvers.py                       # prints tables
-    python benchmarks/solvers.py --write docs/solver-speed.md
+    python -m benchmarks.solvers                       # prints tables
+    python -m benchmarks.solvers --write docs/solver-speed.md
 
 All on one thread. py-pde is a developer's dependency (``pip install -e '.[dev]'``). Peers are timed in turn with ours
 and medians are taken, so a busy machine slows both alike; quote the ratios, not the seconds.
@@ -301,7 +301,7 @@ def main() -> None:
 def markdown(made: list[Table]) -> str:
     """The tables as a page."""
     page = io.StringIO()
-    page.write("# Speed of the solvers\n\nWritten by `python benchmarks/solvers.py --write docs/solver-speed.md`.\n")
+    page.write("# Speed of the solvers\n\nWritten by `python -m benchmarks.solvers --write docs/solver-speed.md`.\n")
     for table in made:
         page.write(f"\n**{table.title}**\n\n| {' | '.join(str(c.header) for c in table.columns)} |\n")
         page.write(f"|{'|'.join('---' if c.justify == 'left' else '--:' for c in table.columns)}|\n")
