@@ -32,7 +32,7 @@ from manifests import Corpus, Sample, layout
 from manifests.records import SourceRecord
 from manifests.tables import from_table, read_table
 from pipeline.descriptors import describe
-from pipeline.sources.decode import fit, fit_mask
+from pipeline.sources.fitting import fit, fit_mask
 
 __all__ = [
     "FOLDERS",

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from manifests.corpus import Corpus, Field, Picture, Sample
 from manifests.errors import CorpusError
+from manifests.pictures import eight_bits
 from manifests.records import SampleRecord
-from pipeline.sources.decode import eight_bits
 
 __all__ = [
     "FAINT",

@@ -15,12 +15,12 @@ from manifests.config import ForegroundMode
 from manifests.errors import SourceError
 from manifests.hashing import canonical_json, code_version, sha256_bytes
 from manifests.layout import DATA
+from manifests.pictures import Pixels, eight_bits, is_grey
 from manifests.records import CommitRecord, FileRecord, SourceRecord, SourceStatus
 from pipeline.foreground import Foreground, estimate_foreground
 from pipeline.inspection import InspectedCategory
 from pipeline.planning import shard_rows
 from pipeline.recipe import Recipe, config_sha256
-from pipeline.sources.decode import Pixels, eight_bits, is_grey
 from pipeline.sources.readers import Category, LoadedSource, list_categories, read_source
 from pipeline.store import ArraySpec, commit, create_array, write_shard
 from refine.passes import OpticsArrays, measure_optics

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sources.decode import DecodeError, decode, eight_bits
+from manifests.pictures import DecodeError, decode, eight_bits
 from pipeline.sources.procedural import IMAGES_PER_SURFACE, SURFACES, surface_image
 
 __all__ = ["BUILTIN_CATEGORIES", "builtin_image", "builtin_licence", "builtin_size"]

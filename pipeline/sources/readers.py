@@ -39,13 +39,13 @@ from manifests.config import BitDepth, FitPolicy, SourceKind, SourceSpec, expand
 from manifests.errors import SourceError
 from manifests.hashing import sha256_bytes
 from manifests.layout import safe_join
+from manifests.pictures import IMAGE_SUFFIXES, DecodeError, Pixels, decode, eight_bits
 from manifests.records import SourceStatus
 from pipeline.sources.builtin import BUILTIN_CATEGORIES, builtin_image, builtin_licence, builtin_size
-from pipeline.sources.decode import DecodeError, Pixels, decode, eight_bits, fit, fit_mask
+from pipeline.sources.fitting import fit, fit_mask
 
-__all__ = ["IMAGE_SUFFIXES", "Category", "LoadedSource", "list_categories", "read_source"]
+__all__ = ["Category", "LoadedSource", "list_categories", "read_source"]
 
-IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _SUFFIXES_SHOWN: Final = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
 
 _MVTEC_LICENCE: Final = "CC BY-NC-SA 4.0 (MVTec Software GmbH, MVTec AD)"

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from manifests.pictures import is_grey
 from pipeline.sources.builtin import BUILTIN_CATEGORIES, builtin_image, builtin_licence, builtin_size
-from pipeline.sources.decode import is_grey
 from pipeline.sources.procedural import SURFACES
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent.parent

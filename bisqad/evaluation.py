@@ -1,0 +1,71 @@
+"""Judging a detector on photographs of a data set with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bisqad.detector import Detector
+from bisqad.inspection_set import GOOD, Photograph, find_photographs, read_image, read_mask
+from bisqad.metrics import Detection, evaluate_scores
+
+__all__ = ["evaluate"]
+
+Advance = Callable[[int, int], None]
+_LONGEST_PX = 640  # of a map that is judged: a larger photograph's is judged on its map reduced to this
+
+
+def evaluate(
+    detector: Detector,
+    data: Path,
+    *,
+    category: str | None = None,
+    leave_out: Sequence[Path] = (),
+    seed: int = 0,
+    advance: Advance | None = None,
+) -> Detection:
+    """Measures of a detector on the test part of a data set.
+
+    Parameters
+    ----------
+    detector : Detector
+        Looks at every photograph.
+    data : Path
+        Root of a data set in the layout of MVTec AD, VisA or BTAD, or of one of its categories.
+    category : str, optional
+        Only this category of the data set.
+    leave_out : sequence of Path
+        Photographs that something was chosen on: not judged.
+    seed : int
+        Of the bootstrap.
+    advance : callable, optional
+        Told (photographs done, of how many).
+
+    Raises
+    ------
+    SourceError, ConfigError
+        The data set cannot be read, or the detector does not know a category of it.
+    """
+    left_out = {path.resolve() for path in leave_out}
+    photographs = [p for p in find_photographs(data, "test") if p.path.resolve() not in left_out]
+    if category is not None:
+        photographs = [p for p in photographs if p.category == category]
+    scores, maps, masks = [], [], []
+    for number, photograph in enumerate(photographs):
+        found = detector.inspect(read_image(photograph.path), photograph.category)
+        step = -(-max(found.score_map.shape) // _LONGEST_PX)
+        scores.append(found.score)
+        maps.append(found.score_map[::step, ::step])
+        masks.append(_mask(photograph, found.score_map.shape)[::step, ::step])
+        if advance is not None:
+            advance(number + 1, len(photographs))
+    return evaluate_scores(scores, maps, masks, [p.kind for p in photographs], seed=seed)
+
+
+def _mask(photograph: Photograph, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    if photograph.mask_path is None or photograph.kind == GOOD:
+        return np.zeros(shape, dtype=np.bool_)
+    return read_mask(photograph.mask_path, (shape[0], shape[1]))

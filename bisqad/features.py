@@ -1,0 +1,166 @@
+"""What the detector sees of a picture: feature maps of a frozen network on one grid of cells, each with its context.
+
+A cell is 4 x 4 pixels of the picture at its working size. Maps of finer blocks are averaged over a cell, those of
+coarser ones interpolated; beside a cell's own features stands their mean over the cells around it. The picture is
+continued by reflection, so that no border is seen that is not there.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bisqad.config import DetectorConfig
+from manifests.errors import ConfigError
+from refine.backbone import CHANNELS, SHA256, EfficientNetLite0
+
+__all__ = ["CELL_PX", "FeatureExtractor", "to_working_size"]
+
+CELL_PX = 4
+_MARGIN_PX = 64  # continued by reflection; a multiple of every stride
+
+
+class _Backbone(Protocol):
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __call__(self, images: Tensor) -> list[Tensor]: ...
+
+
+class FeatureExtractor:
+    """Features of pictures, cell by cell.
+
+    Parameters
+    ----------
+    config : DetectorConfig
+        Names the network and its blocks.
+    device : str
+        A torch device.
+
+    Attributes
+    ----------
+    channels : int
+        Features of a cell, its context's included.
+    block_channels : tuple of int
+        Of each block's map.
+    identity : str
+        Changes with the network, its weights, or the way that features are made: names what a cache holds.
+
+    Raises
+    ------
+    ConfigError
+        There is no such block or network.
+    """
+
+    def __init__(self, config: DetectorConfig, *, device: str = "cpu") -> None:
+        if config.context_cells % 2 == 0:
+            raise ConfigError(f"detector.context_cells: expected an odd number, got {config.context_cells}")
+        self.config, self.device = config, device
+        self._network, weights = _network(config, device)
+        self.channels = (2 if config.context_cells > 1 else 1) * sum(self._network.channels)
+        self.block_channels = self._network.channels
+        self.identity = f"v1 {config.backbone} {weights} {config.blocks} {config.size} {config.context_cells}"
+
+    @torch.inference_mode()
+    def __call__(self, images: NDArray[np.uint8]) -> Tensor:
+        """Features of pictures of the working size.
+
+        Parameters
+        ----------
+        images : (B, H, W, 3) uint8 array
+            Colour; grey pictures repeat their channel.
+
+        Returns
+        -------
+        (B, `channels`, ceil(H / 4), ceil(W / 4)) float32 tensor, on the CPU
+        """
+        x = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float()
+        rows, columns = (-(-n // CELL_PX) for n in x.shape[2:])
+        x = _continued(x)
+        grid = [n // CELL_PX for n in x.shape[2:]]
+        cells = torch.cat([_on_grid(m, grid) for m in self._network(x)], dim=1)
+        if self.config.context_cells > 1:
+            side = self.config.context_cells
+            around = functional.avg_pool2d(cells, side, stride=1, padding=side // 2, count_include_pad=False)
+            cells = torch.cat([cells, around], dim=1)
+        edge = _MARGIN_PX // CELL_PX
+        return cells[:, :, edge : edge + rows, edge : edge + columns].cpu()
+
+
+def to_working_size(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) resized so that its short side is ``size`` pixels; its proportions are kept."""
+    height, width = image.shape[:2]
+    factor = size / min(height, width)
+    wanted = (max(size, round(width * factor)), max(size, round(height * factor)))
+    if wanted == (width, height):
+        return image
+    return np.asarray(Image.fromarray(image).resize(wanted, Image.Resampling.BICUBIC))
+
+
+def _continued(x: Tensor) -> Tensor:
+    """Pictures (B, C, H, W) with a margin all around, up to whole margins."""
+    height, width = x.shape[2:]
+    below, right = (_MARGIN_PX + (-n) % _MARGIN_PX for n in (height, width))
+    rows = _reflected(height, _MARGIN_PX, below, x.device)
+    columns = _reflected(width, _MARGIN_PX, right, x.device)
+    return x[:, :, rows][:, :, :, columns]
+
+
+def _reflected(length: int, before: int, after: int, device: torch.device) -> Tensor:
+    """Positions that continue 0..length-1 by reflection, however far."""
+    position = torch.arange(-before, length + after, device=device) % (2 * length)
+    return torch.minimum(position, 2 * length - 1 - position)
+
+
+def _on_grid(values: Tensor, grid: list[int]) -> Tensor:
+    """A feature map (B, C, h, w) on a grid of cells."""
+    if values.shape[2] > grid[0]:
+        return functional.avg_pool2d(values, values.shape[2] // grid[0])
+    if values.shape[2] < grid[0]:
+        return functional.interpolate(values, size=grid, mode="bilinear", align_corners=False)
+    return values
+
+
+def _network(config: DetectorConfig, device: str) -> tuple[_Backbone, str]:
+    """The frozen network, and what identifies its weights."""
+    if config.backbone == "efficientnet-lite0":
+        if unknown := sorted(set(config.blocks) - set(CHANNELS)):
+            known = ", ".join(map(str, CHANNELS))
+            raise ConfigError(f"detector.blocks: efficientnet-lite0 gives blocks {known}, got {unknown[0]}")
+        return cast("_Backbone", EfficientNetLite0(config.blocks).to(device)), SHA256[:16]
+    network = _TimmBackbone(config.backbone.removeprefix("timm:"), config.blocks)
+    return cast("_Backbone", network.to(device)), network.identity
+
+
+class _TimmBackbone(nn.Module):
+    """Any network of timm that gives feature maps, with its published weights."""
+
+    def __init__(self, name: str, stages: tuple[int, ...]) -> None:
+        super().__init__()
+        try:
+            import timm
+        except ImportError:
+            raise ConfigError(
+                f"detector.backbone timm:{name}: install the extra, pip install 'maphc2f[timm]'"
+            ) from None
+        try:
+            self.network = timm.create_model(name, pretrained=True, features_only=True, out_indices=stages)
+        except (RuntimeError, ValueError, IndexError, AssertionError, OSError) as error:
+            raise ConfigError(f"detector.backbone timm:{name}: {str(error).splitlines()[0]}") from None
+        self.channels = tuple(self.network.feature_info.channels())
+        self.strides = tuple(self.network.feature_info.reduction())
+        settings = self.network.pretrained_cfg
+        for label in ("mean", "std"):
+            self.register_buffer(label, 255.0 * torch.tensor(settings[label])[:, None, None])
+        self.identity = f"timm-{timm.__version__} {settings.get('architecture')}.{settings.get('tag')}"
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.network((images - self.mean) / self.std)
+        return maps

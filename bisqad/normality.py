@@ -1,0 +1,102 @@
+"""What the detector knows of normal parts: how far a cell is from the nearest normal cells it has seen.
+
+Features count by their spread over normal cells, and by one over the root of their block's number of them, so that
+every block has the same say. A photograph that is itself remembered would find itself: cells of a group are compared with the
+memory of the other groups.
+
+References
+----------
+Roth et al., "Towards total recall in industrial anomaly detection", CVPR 2022: PatchCore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bisqad.cells import NormalCells
+
+__all__ = ["Normality", "block_scale"]
+
+_AT_ONCE = 4096  # cells compared at a time
+
+
+@dataclass(frozen=True)
+class Normality:
+    """Normal cells by category.
+
+    Attributes
+    ----------
+    scale : (C,) float32 tensor
+        What features are multiplied by before distances are taken.
+    memory : mapping of str to (M, C) float32 tensor
+        Scaled features of normal cells.
+    groups : mapping of str to (M,) int64 tensor
+        Group of the photograph that each comes from.
+    neighbours : int
+        Nearest cells whose mean distance counts.
+    """
+
+    scale: Tensor
+    memory: Mapping[str, Tensor]
+    groups: Mapping[str, Tensor]
+    neighbours: int
+
+    @classmethod
+    def of(
+        cls, normals: NormalCells, scale: Tensor, *, memory_cells: int, neighbours: int, rng: np.random.Generator
+    ) -> Normality:
+        """Remember at most ``memory_cells`` cells of each category, drawn at random from all its photographs."""
+        memory, groups = {}, {}
+        for key in sorted(set(normals.keys.tolist())):
+            chosen = torch.from_numpy(np.flatnonzero(normals.keys == key))
+            cells = normals.features[chosen].flatten(0, 1)
+            owner = torch.from_numpy(normals.groups)[chosen].repeat_interleave(normals.features.shape[1])
+            drawn = torch.from_numpy(np.sort(rng.permutation(len(cells))[:memory_cells]))
+            memory[key] = cells[drawn].float() * scale
+            groups[key] = owner[drawn]
+        return cls(scale, memory, groups, neighbours)
+
+    def distance(self, cells: Tensor, key: str, *, group: int | None = None) -> Tensor:
+        """Mean distance to the nearest normal cells of the category.
+
+        Parameters
+        ----------
+        cells : (N, C) float tensor
+            Features.
+        key : str
+            Category.
+        group : int, optional
+            Of the cells' own photograph, which is not compared with.
+
+        Returns
+        -------
+        (N,) float32 tensor
+        """
+        memory = self.memory[key]
+        if group is not None:
+            others = memory[self.groups[key] != group]
+            memory = others if len(others) >= self.neighbours else memory
+        squares = memory.square().sum(dim=1)
+        found = []
+        for part in cells.split(_AT_ONCE):
+            scaled = part.float() * self.scale
+            apart = torch.addmm(squares, scaled, memory.T, alpha=-2) + scaled.square().sum(dim=1, keepdim=True)
+            nearest = apart.topk(min(self.neighbours, len(memory)), dim=1, largest=False).values
+            found.append(nearest.clamp(min=0).sqrt().mean(dim=1))
+        return torch.cat(found) if found else torch.empty(0)
+
+
+def block_scale(normals: NormalCells, channels: Sequence[int]) -> Tensor:
+    """Factor of each feature (C,): 1 / (its spread over normal cells, times the root of its block's features).
+
+    ``channels`` are those of the blocks, in order; the context's follow in the same order.
+    """
+    spread = normals.features.flatten(0, 1).float().std(dim=0, correction=0)
+    sizes = np.tile(np.asarray(channels), -(-len(spread) // sum(channels)))
+    share = torch.from_numpy(np.repeat(1 / np.sqrt(sizes), sizes).astype(np.float32))
+    return torch.where(spread > 1e-4, share / spread.clamp(min=1e-4), 0.0)
