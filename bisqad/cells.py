@@ -16,14 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional
 
 from bisqad.config import CellsConfig, StageName, TrainConfig
-from bisqad.features import CELL_PX, FeatureExtractor, to_working_size
+from bisqad.features import CELL_PX, FeatureExtractor, mask_to_working_size, to_working_size
 from manifests import Corpus, Sample
 from manifests.durable import write_atomic
 from manifests.errors import CorpusError
@@ -36,7 +35,6 @@ __all__ = [
     "SampleCells",
     "draw_cells",
     "eight_bit_colour",
-    "mask_at_working_size",
     "normal_cells",
     "normals_of",
     "sample_cells",
@@ -144,16 +142,6 @@ def stage_picture(sample: Sample, stage: StageName) -> Picture:
     return eight_bit_colour(sample.stages[stage])
 
 
-def mask_at_working_size(mask: NDArray[np.generic], size: int) -> NDArray[np.bool_]:
-    """A mask (H, W) resized as its picture is."""
-    plain = np.asarray(mask != 0)
-    factor = size / min(plain.shape)
-    height, width = (max(size, round(n * factor)) for n in plain.shape)
-    if (height, width) == plain.shape:
-        return plain
-    return np.asarray(Image.fromarray(plain).resize((width, height), Image.Resampling.NEAREST))
-
-
 def normals_of(corpus: Corpus) -> tuple[NormalPicture, ...]:
     """The normal photographs that the corpus's samples were made from, each once, in a fixed order."""
     first: dict[tuple[str, int], Sample] = {}
@@ -235,15 +223,12 @@ def _read_cache(path: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def _shard_cells(
-    samples: Sequence[Sample], config: TrainConfig, extractor: FeatureExtractor
-) -> dict[str, Tensor]:
+def _shard_cells(samples: Sequence[Sample], config: TrainConfig, extractor: FeatureExtractor) -> dict[str, Tensor]:
     features, labels = [], []
-    size = extractor.config.size
     for few in _batched(samples, _AT_ONCE):
-        pictures = np.stack([to_working_size(stage_picture(sample, config.stage), size) for sample in few])
+        pictures = np.stack([to_working_size(stage_picture(sample, config.stage), extractor.config) for sample in few])
         for sample, cells in zip(few, extractor(pictures), strict=True):
-            mask = mask_at_working_size(sample.mask, size)
+            mask = mask_to_working_size(sample.mask, extractor.config)
             chosen, label = draw_cells(mask, config.cells, np.random.default_rng(int(sample.record.id, 16)))
             features.append(cells[:, chosen[:, 0], chosen[:, 1]].T.half())
             labels.append(torch.from_numpy(label))
@@ -304,7 +289,7 @@ def normal_cells(
     cache.mkdir(parents=True, exist_ok=True)
     found = []
     for number, picture in enumerate(pictures):
-        image = to_working_size(picture.read(), extractor.config.size)
+        image = to_working_size(picture.read(), extractor.config)
         identity = f"{extractor.identity} normal {config.cells.normal} {image.shape}".encode() + image.tobytes()
         path = cache / f"{hashlib.sha256(identity).hexdigest()[:32]}.safetensors"
         stored = _read_cache(path)

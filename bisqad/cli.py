@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol, cast
 
@@ -146,7 +147,9 @@ def evaluate(
     ] = None,
     leave_out: Annotated[
         Path | None,
-        typer.Option("--leave-out", metavar="DIR", help="Data set whose photographs are not judged: --real-val of train."),
+        typer.Option(
+            "--leave-out", metavar="DIR", help="Data set whose photographs are not judged: --real-val of train."
+        ),
     ] = None,
     to_json: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write the figures as JSON.")] = None,
     device: DeviceOption = "auto",
@@ -223,7 +226,7 @@ def export(
         console.print(f"[green]done[/green]: {onnx}")
 
 
-def _changed(config: TrainConfig, changes: dict[str, object]) -> TrainConfig:
+def _changed(config: TrainConfig, changes: Mapping[str, object]) -> TrainConfig:
     from pydantic import ValidationError
 
     from manifests.config import explain_validation
@@ -244,7 +247,7 @@ def _device(name: str) -> str:
     return name
 
 
-def _detector(run: Path, device: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - its type would load torch
+def _detector(run: Path, device: str):  # type: ignore[no-untyped-def]
     from bisqad.detector import Detector
     from bisqad.run import DETECTOR
 
@@ -275,7 +278,7 @@ def _print_detection(found: Detection) -> None:
 
 
 def _estimate_text(cell: Estimate) -> str:
-    if cell.value != cell.value:  # noqa: PLR0124 - NaN
+    if cell.value != cell.value:
         return "-"
     return f"{cell.value:.3f} [dim]{cell.low:.3f}-{cell.high:.3f}[/dim]"
 

@@ -39,12 +39,16 @@ class DetectorConfig(Section):
     blocks: tuple[int, ...] = Field(
         (0, 2, 4, 10), min_length=1, description="whose feature maps are used; for timm the indices of its stages"
     )
-    size: int = Field(256, ge=64, le=2048, description="short side that a picture is resized to, in pixels")
+    size: int = Field(256, ge=64, le=2048, description="side that a picture is resized to, in pixels")
+    fit: Literal["corpus", "crop", "pad", "stretch"] = Field(
+        "corpus",
+        description="which side: crop the short one, pad the long one, stretch both; corpus: as its recipe has it",
+    )
     context_cells: int = Field(
         5, ge=1, le=31, description="side of the square of cells whose mean is seen beside the cell itself, odd"
     )
     hidden: Count = Field(64, description="units of the segmentation head")
-    memory_cells: Count = Field(8192, description="normal cells that are remembered for each category")
+    memory_cells: Count = Field(4096, description="normal cells that are remembered for each category")
     neighbours: int = Field(3, ge=1, le=64, description="nearest normal cells whose mean distance is the abnormality")
 
 
@@ -54,7 +58,7 @@ class CellsConfig(Section):
     defect: Count = Field(24, description="on the defect, of each sample")
     ring: Count = Field(8, description="beside the defect, of each sample")
     far: Count = Field(24, description="elsewhere, of each sample")
-    normal: Count = Field(256, description="of each normal photograph")
+    normal: Count = Field(512, description="of each normal photograph")
 
 
 class OptimiserConfig(Section):
@@ -90,8 +94,8 @@ class BilevelConfig(Section):
 class FusionConfig(Section):
     """How what is abnormal and what looks like a defect become one score; chosen on what was held out."""
 
-    held_out_samples: Count = Field(160, description="samples that the choice is made on, at most")
-    held_out_normals: Count = Field(80, description="normal photographs that the choice is made on, at most")
+    held_out_samples: Count = Field(120, description="samples that the choice is made on, at most")
+    held_out_normals: Count = Field(60, description="normal photographs that the choice is made on, at most")
     leave_mechanism_out: bool = Field(
         True, description="score each mechanism by a head that never saw it: real defects are of unseen kinds too"
     )

@@ -117,7 +117,7 @@ def corrupt(kind: str, specimen: Specimen, others: Sequence[Specimen], *, seed: 
 
 
 def _shuffled_mask(specimen: Specimen, others: Sequence[Specimen], rng: _Draw) -> Specimen | None:
-    for k in rng.permutation(len(others))[:_TRIES]:
+    for k in rng.permutation(len(others))[:_TRIES].tolist():
         mask = others[k].mask & specimen.part
         if mask.any() and _disagreement(mask, specimen.mask) > _LEAST_DISAGREEMENT:
             return Specimen(specimen.image, mask, specimen.source, specimen.part)
@@ -130,7 +130,7 @@ def _shifted_mask(specimen: Specimen, others: Sequence[Specimen], rng: _Draw) ->
     for _ in range(_TRIES):
         angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1.0) * reach
         mask = _moved(specimen.mask, round(length * np.sin(angle)), round(length * np.cos(angle))) & specimen.part
-        kept = np.count_nonzero(mask) > 0.7 * np.count_nonzero(specimen.mask)
+        kept = _count(mask) > 0.7 * _count(specimen.mask)
         if kept and _disagreement(mask, specimen.mask) > _LEAST_DISAGREEMENT:
             return Specimen(specimen.image, mask, specimen.source, specimen.part)
     return None
@@ -177,7 +177,7 @@ def _off_part(specimen: Specimen, others: Sequence[Specimen], rng: _Draw) -> Spe
     """Moved until at least a third of the mask lies off the part."""
     del others
     free = ~specimen.part
-    if np.count_nonzero(free) < 0.5 * np.count_nonzero(specimen.mask):
+    if _count(free) < 0.5 * _count(specimen.mask):
         return None
     size = len(free)
     places, middle = np.argwhere(free), np.argwhere(specimen.mask).mean(axis=0)
@@ -185,8 +185,8 @@ def _off_part(specimen: Specimen, others: Sequence[Specimen], rng: _Draw) -> Spe
         down, right = (np.rint(places[rng.integers(len(places))] - middle)).astype(int)
         down, right = int(np.clip(down, -size, size)), int(np.clip(right, -size, size))
         mask = _moved(specimen.mask, down, right)
-        area = np.count_nonzero(mask)
-        if area > 0.5 * np.count_nonzero(specimen.mask) and np.count_nonzero(mask & free) > area / 3:
+        area = _count(mask)
+        if area > 0.5 * _count(specimen.mask) and _count(mask & free) > area / 3:
             return specimen.with_change(_moved(specimen.change, down, right), mask)
     return None
 
@@ -211,7 +211,7 @@ def _wrong_shading(specimen: Specimen, others: Sequence[Specimen], rng: _Draw) -
     turned, mask = np.zeros_like(change), np.zeros_like(specimen.mask)
     turned[rows, columns] = change[rows, columns][::-1, ::-1]
     mask[rows, columns] = specimen.mask[rows, columns][::-1, ::-1]
-    if np.count_nonzero(mask & ~specimen.part):
+    if _count(mask & ~specimen.part):
         return specimen.with_change(-change)
     return specimen.with_change(turned, mask)
 
@@ -219,7 +219,7 @@ def _wrong_shading(specimen: Specimen, others: Sequence[Specimen], rng: _Draw) -
 def _pasted_rectangle(specimen: Specimen, others: Sequence[Specimen], rng: _Draw) -> Specimen | None:
     size = len(specimen.mask)
     for _ in range(_TRIES):
-        other = others[rng.integers(len(others))].source
+        other = others[int(rng.integers(len(others)))].source
         height, width = (int(n) for n in np.rint(size * rng.uniform(0.04, 0.25, 2)).clip(4, size))
         top, left = int(rng.integers(size - height + 1)), int(rng.integers(size - width + 1))
         down, right = int(rng.integers(size - height + 1)), int(rng.integers(size - width + 1))
@@ -262,7 +262,7 @@ def _ghost(specimen: Specimen, others: Sequence[Specimen], rng: _Draw) -> Specim
     for _ in range(_TRIES):
         down, right = (int(n) for n in rng.integers(-size // 2, size // 2 + 1, 2))
         again = _moved(specimen.mask, down, right)
-        inside = np.count_nonzero(again & specimen.part) > 0.7 * np.count_nonzero(specimen.mask)
+        inside = _count(again & specimen.part) > 0.7 * _count(specimen.mask)
         if inside and not np.any(again & support):
             second = _moved(specimen.change, down, right) * specimen.part[..., None] * ~support[..., None]
             made = specimen.with_change(specimen.change + second.astype(np.float32))
@@ -291,18 +291,22 @@ CORRUPTIONS: Final[Mapping[str, _Corruption]] = MappingProxyType(
 
 def _disagreement(first: Mask, second: Mask) -> float:
     """1 - overlap / union."""
-    return 1.0 - np.count_nonzero(first & second) / max(np.count_nonzero(first | second), 1)
+    return 1.0 - _count(first & second) / max(_count(first | second), 1)
+
+
+def _count(mask: Mask) -> int:
+    return int(np.count_nonzero(mask))
 
 
 def _side(mask: Mask) -> float:
     """Root of the area, pixels."""
-    return float(np.sqrt(np.count_nonzero(mask)))
+    return float(np.sqrt(_count(mask)))
 
 
 def _seen(specimen: Specimen, where: Mask) -> float:
     """Share of a region that changed visibly."""
     visible = np.abs(specimen.change).max(axis=2) >= _VISIBLE_LEVELS
-    return np.count_nonzero(visible & where) / max(np.count_nonzero(where), 1)
+    return _count(visible & where) / max(_count(where), 1)
 
 
 def _detail(picture: Picture, where: Mask) -> float:
@@ -317,7 +321,7 @@ def _box(mask: Mask) -> tuple[slice, slice]:
 
 
 def _dilated(mask: Mask, reach_px: int) -> Mask:
-    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=reach_px))
+    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3), dtype=np.bool_), iterations=reach_px))
 
 
 def _moved(array: _Array, down: int, right: int) -> _Array:

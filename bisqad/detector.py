@@ -1,7 +1,7 @@
-"""The trained detector: a photograph in, a score map and a score out; in one safetensors file.
+r"""The trained detector: a photograph in, a score map and a score out; in one safetensors file.
 
 photograph -> working size -> features of a frozen network, cell by cell
-    -> distance to the nearest normal cells   (normality)  \\
+    -> distance to the nearest normal cells   (normality)  \
     -> logit of a small head                  (head)       /-> score map, score of the picture   (fusion)
 """
 
@@ -101,17 +101,18 @@ class Detector:
         Parameters
         ----------
         image : (H, W, 3) uint8 array
+            In colour; of a grey photograph the channels are alike.
         category : str, optional
             See `category_key`.
         """
-        working = to_working_size(image, self.config.size)
+        working = to_working_size(image, self.config)
         head, distance = self.maps(working, self.category_key(category))
         return self.found(head, distance, working.shape[:2], image.shape[:2])
 
     def maps(self, working: NDArray[np.uint8], key: str) -> tuple[Tensor, Tensor]:
         """Logits of the head and distances to normality (h, w), of a picture of the working size."""
         cells = self.extractor(working[None])[0]
-        return maps_of_cells(cells, self.head), self.normality.distance(cells.flatten(1).T, key).reshape(cells.shape[1:])
+        return maps_of_cells(cells, self.head), self.normality.distance_map(cells, key)
 
     def found(self, head: Tensor, distance: Tensor, working: tuple[int, ...], shape: tuple[int, ...]) -> Found:
         """From both maps, and the picture's working size, to the result at its own ``shape``."""
@@ -179,7 +180,7 @@ def maps_of_cells(cells: Tensor, head: SegmentationHead) -> Tensor:
 
 def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="pt") as stored:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as stored:
             about = json.loads((stored.metadata() or {}).get("bisqad", "{}"))
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError, ValueError) as error:

@@ -7,7 +7,8 @@ continued by reflection, so that no border is seen that is not there.
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from collections.abc import Sequence
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from bisqad.config import DetectorConfig
 from manifests.errors import ConfigError
 from refine.backbone import CHANNELS, SHA256, EfficientNetLite0
 
-__all__ = ["CELL_PX", "FeatureExtractor", "to_working_size"]
+__all__ = ["CELL_PX", "FeatureExtractor", "mask_to_working_size", "to_working_size", "working_shape"]
+
+_Array = TypeVar("_Array", NDArray[np.uint8], NDArray[np.bool_])
 
 CELL_PX = 4
 _MARGIN_PX = 64  # continued by reflection; a multiple of every stride
@@ -65,7 +68,9 @@ class FeatureExtractor:
         self._network, weights = _network(config, device)
         self.channels = (2 if config.context_cells > 1 else 1) * sum(self._network.channels)
         self.block_channels = self._network.channels
-        self.identity = f"v1 {config.backbone} {weights} {config.blocks} {config.size} {config.context_cells}"
+        self.identity = (
+            f"v1 {config.backbone} {weights} {config.blocks} {config.fit} {config.size} {config.context_cells}"
+        )
 
     @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8]) -> Tensor:
@@ -80,7 +85,7 @@ class FeatureExtractor:
         -------
         (B, `channels`, ceil(H / 4), ceil(W / 4)) float32 tensor, on the CPU
         """
-        x = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float()
+        x = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2).float()
         rows, columns = (-(-n // CELL_PX) for n in x.shape[2:])
         x = _continued(x)
         grid = [n // CELL_PX for n in x.shape[2:]]
@@ -93,14 +98,33 @@ class FeatureExtractor:
         return cells[:, :, edge : edge + rows, edge : edge + columns].cpu()
 
 
-def to_working_size(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A picture (H, W, 3) resized so that its short side is ``size`` pixels; its proportions are kept."""
-    height, width = image.shape[:2]
-    factor = size / min(height, width)
-    wanted = (max(size, round(width * factor)), max(size, round(height * factor)))
-    if wanted == (width, height):
+def working_shape(shape: Sequence[int], config: DetectorConfig) -> tuple[int, int]:
+    """Rows and columns of the working size of a picture (H, W, ...).
+
+    The whole picture is looked at, at the scale that the corpus's pictures have: where those are squares out of the
+    middle (crop), its short side takes their size; where they are whole (pad), its long side; or both (stretch).
+    """
+    height, width = shape[:2]
+    if config.fit == "stretch":
+        return config.size, config.size
+    factor = config.size / (max(height, width) if config.fit == "pad" else min(height, width))
+    return max(CELL_PX, round(height * factor)), max(CELL_PX, round(width * factor))
+
+
+def to_working_size(image: NDArray[np.uint8], config: DetectorConfig) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) resized to its `working_shape`."""
+    return _resized(image, working_shape(image.shape, config), Image.Resampling.BICUBIC)
+
+
+def mask_to_working_size(mask: NDArray[np.generic], config: DetectorConfig) -> NDArray[np.bool_]:
+    """A mask (H, W), 0 normal, resized as its picture is."""
+    return _resized(np.asarray(mask != 0), working_shape(mask.shape, config), Image.Resampling.NEAREST)
+
+
+def _resized(image: _Array, shape: tuple[int, int], resampling: Image.Resampling) -> _Array:
+    if image.shape[:2] == shape:
         return image
-    return np.asarray(Image.fromarray(image).resize(wanted, Image.Resampling.BICUBIC))
+    return cast("_Array", np.asarray(Image.fromarray(image).resize(shape[::-1], resampling, reducing_gap=None)))
 
 
 def _continued(x: Tensor) -> Tensor:

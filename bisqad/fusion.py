@@ -106,9 +106,7 @@ def choose_fusion(held_out: Sequence[HeldOutMaps], *, head_mean: float, head_spr
     normal = [k for k, label in enumerate(first.labels) if not bool(label.any())]
     _, distance_mean, distance_spread = _standardised(first.distance, normal)
     pixel = {s: _pixel_ap(heads, distances, [maps.labels for maps in held_out], s) for s in _SHARES}
-    image = {
-        (share, top): _image_auroc(heads, distances, truths, share, top) for share in _SHARES for top in _HIGHEST
-    }
+    image = {(share, top): _image_auroc(heads, distances, truths, share, top) for share in _SHARES for top in _HIGHEST}
     map_share = max(_SHARES, key=lambda s: (round(pixel[s], 4), -abs(s - 0.5)))
     image_share, top = max(image, key=lambda choice: (round(image[choice], 4), -abs(choice[0] - 0.5)))
     return Fusion(

@@ -1,6 +1,7 @@
 """What the detector knows of normal parts: how far a cell is from the nearest normal cells it has seen.
 
-Features count by their spread over normal cells, and by one over the root of their block's number of them, so that
+Of a cell's features those of its context are compared: means over a few cells, which a single bright grain does not
+move. They count by their spread over normal cells, and by one over the root of their block's number of them, so that
 every block has the same say. A photograph that is itself remembered would find itself: cells of a group are compared with the
 memory of the other groups.
 
@@ -17,12 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bisqad.cells import NormalCells
 
 __all__ = ["Normality", "block_scale"]
 
 _AT_ONCE = 4096  # cells compared at a time
+_EVERY = 2  # cells from one compared cell of a map to the next
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class Normality:
 
     Attributes
     ----------
-    scale : (C,) float32 tensor
-        What features are multiplied by before distances are taken.
-    memory : mapping of str to (M, C) float32 tensor
+    scale : (D,) float32 tensor
+        What the last D features of a cell are multiplied by before distances are taken.
+    memory : mapping of str to (M, D) float32 tensor
         Scaled features of normal cells.
     groups : mapping of str to (M,) int64 tensor
         Group of the photograph that each comes from.
@@ -54,7 +57,7 @@ class Normality:
         memory, groups = {}, {}
         for key in sorted(set(normals.keys.tolist())):
             chosen = torch.from_numpy(np.flatnonzero(normals.keys == key))
-            cells = normals.features[chosen].flatten(0, 1)
+            cells = normals.features[chosen][..., -len(scale) :].flatten(0, 1)
             owner = torch.from_numpy(normals.groups)[chosen].repeat_interleave(normals.features.shape[1])
             drawn = torch.from_numpy(np.sort(rng.permutation(len(cells))[:memory_cells]))
             memory[key] = cells[drawn].float() * scale
@@ -67,7 +70,7 @@ class Normality:
         Parameters
         ----------
         cells : (N, C) float tensor
-            Features.
+            Features, C >= D.
         key : str
             Category.
         group : int, optional
@@ -83,20 +86,31 @@ class Normality:
             memory = others if len(others) >= self.neighbours else memory
         squares = memory.square().sum(dim=1)
         found = []
-        for part in cells.split(_AT_ONCE):
-            scaled = part.float() * self.scale
+        for part in torch.split(cells, _AT_ONCE):
+            scaled = part[:, -len(self.scale) :].float() * self.scale
             apart = torch.addmm(squares, scaled, memory.T, alpha=-2) + scaled.square().sum(dim=1, keepdim=True)
             nearest = apart.topk(min(self.neighbours, len(memory)), dim=1, largest=False).values
             found.append(nearest.clamp(min=0).sqrt().mean(dim=1))
         return torch.cat(found) if found else torch.empty(0)
 
+    def distance_map(self, cells: Tensor, key: str) -> Tensor:
+        """Distances (h, w) of a picture's cells (C, h, w): of every second one each way, interpolated between.
+
+        A context reaches over several cells, so that neighbours tell nearly the same.
+        """
+        rows, columns = cells.shape[1:]
+        some = cells[:, ::_EVERY, ::_EVERY]
+        found = self.distance(some.flatten(1).T, key).reshape(1, 1, *some.shape[1:])
+        whole = functional.interpolate(found, scale_factor=_EVERY, mode="bilinear", align_corners=False)
+        return whole[0, 0, :rows, :columns]
+
 
 def block_scale(normals: NormalCells, channels: Sequence[int]) -> Tensor:
-    """Factor of each feature (C,): 1 / (its spread over normal cells, times the root of its block's features).
+    """Factor of each of the last D features: 1 / (its spread over normal cells, times the root of its block's number).
 
-    ``channels`` are those of the blocks, in order; the context's follow in the same order.
+    ``channels`` are those of the blocks, in order; D is their sum.
     """
-    spread = normals.features.flatten(0, 1).float().std(dim=0, correction=0)
-    sizes = np.tile(np.asarray(channels), -(-len(spread) // sum(channels)))
-    share = torch.from_numpy(np.repeat(1 / np.sqrt(sizes), sizes).astype(np.float32))
+    sizes = np.repeat(np.asarray(channels), channels)
+    spread = normals.features[..., -len(sizes) :].flatten(0, 1).float().std(dim=0, correction=0)
+    share = torch.from_numpy((1 / np.sqrt(sizes)).astype(np.float32))
     return torch.where(spread > 1e-4, share / spread.clamp(min=1e-4), 0.0)

@@ -1,8 +1,8 @@
 """What helped, as a sampling policy for the next corpus.
 
-A learned weight of mean 1 says how often a sample would be drawn if it could be; its mean over a mechanism, over a quarter
-of the mechanism's areas or severities, or over a place is the factor for all of those. Means over few samples are drawn
-towards 1.
+A learned weight of mean 1 says how often a sample would be drawn if it could be; its mean over a mechanism, over a
+quarter of the mechanism's areas or severities, or over a place is the factor for all of those. Means over few samples
+are drawn towards 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def sampling_policy(records: Sequence[SampleRecord], weights: NDArray[np.floatin
     found = {}
     for name in sorted(set(mechanisms.tolist())):
         chosen = np.flatnonzero(mechanisms == name)
-        own = [records[k] for k in chosen]
+        own = [records[int(k)] for k in chosen]
         inside = relative[chosen] / relative[chosen].mean()  # a quarter's factor tells it from the others alone
         border = np.array([_at_border(record) for record in own])
         found[name] = MechanismPolicy(

@@ -41,7 +41,6 @@ from bisqad.cells import (
     NormalPicture,
     SampleCells,
     draw_cells,
-    mask_at_working_size,
     normal_cells,
     normals_of,
     sample_cells,
@@ -49,7 +48,7 @@ from bisqad.cells import (
 )
 from bisqad.config import TrainConfig
 from bisqad.detector import Detector, maps_of_cells
-from bisqad.features import CELL_PX, FeatureExtractor, to_working_size
+from bisqad.features import CELL_PX, FeatureExtractor, mask_to_working_size, to_working_size
 from bisqad.fusion import Fusion, HeldOutMaps, choose_fusion
 from bisqad.head import SegmentationHead
 from bisqad.inspection_set import GOOD, find_photographs, folder_of_images, read_image, read_mask
@@ -61,7 +60,7 @@ from manifests.durable import write_atomic
 from manifests.errors import ConfigError, OutputError, SourceError
 from manifests.hashing import canonical_json, sha256_bytes, sha256_file
 from manifests.tables import write_table
-from refine.sqe import SQE, load_sqe, save_sqe
+from refine.sqe import load_sqe, save_sqe
 
 __all__ = ["CHECKPOINT", "DETECTOR", "Progress", "Silent", "train"]
 
@@ -79,9 +78,11 @@ _EXTRA_GROUPS = 10  # that photographs beside the corpus are dealt to
 class Progress(Protocol):
     """Told how far a run is."""
 
-    def stage(self, name: str, total: int) -> None: ...
-    def advance(self, done: int, total: int) -> None: ...
-    def note(self, text: str) -> None: ...
+    def stage(self, name: str, total: int) -> None:
+        """A stage begins."""
+
+    def advance(self, done: int, total: int) -> None:
+        """Items of it are done."""
 
 
 class Silent:
@@ -92,9 +93,6 @@ class Silent:
 
     def advance(self, done: int, total: int) -> None:
         """Items of it are done."""
-
-    def note(self, text: str) -> None:
-        """A line of text."""
 
 
 def train(
@@ -137,6 +135,7 @@ def train(
     """
     progress = progress or Silent()
     corpus = _chosen_samples(Corpus(corpus_path), config)
+    config = _fitted(config, corpus)
     pictures = _all_normals(corpus, normals)
     reals = _real_defects(real_val)
     _claim(out, _identity(corpus, config, pictures, reals, sqe))
@@ -184,25 +183,37 @@ def _chosen_samples(corpus: Corpus, config: TrainConfig) -> Corpus:
     return corpus.where(mechanism=list(config.mechanisms))
 
 
+def _fitted(config: TrainConfig, corpus: Corpus) -> TrainConfig:
+    """With the corpus's way to fit pictures, where the settings leave it to the corpus."""
+    if config.detector.fit != "corpus":
+        return config
+    detector = config.detector.model_copy(update={"fit": corpus.info.config["fit"]})
+    return config.model_copy(update={"detector": detector})
+
+
 def _all_normals(corpus: Corpus, folder: Path | None) -> tuple[NormalPicture, ...]:
-    """Those of the corpus, and those of a folder or data set beside it."""
-    found = normals_of(corpus)
+    """Those of the corpus, and those of a folder or data set beside it.
+
+    A photograph that is both is taken from the folder: whole, as it will be inspected, where the corpus holds a square
+    of it; it stays in its group.
+    """
+    found = {picture.name: picture for picture in normals_of(corpus)}
     if folder is None:
-        return found
-    keys = sorted({picture.key for picture in found})
+        return tuple(found.values())
+    keys = sorted({picture.key for picture in found.values()})
     try:
         photographs = [p for p in find_photographs(folder, "train") if p.kind == GOOD]
     except SourceError:
         photographs = list(folder_of_images(folder))
-    more = []
     for number, photograph in enumerate(photographs):
+        name, read = sha256_file(photograph.path), partial(read_image, photograph.path)
+        known = found.get(name)
         fitting = [key for key in keys if photograph.category == key.rpartition("/")[2]] or keys
-        if len(fitting) > 1:
+        if known is None and len(fitting) > 1:
             raise ConfigError(f"--normals {folder}: category {photograph.category!r} is not one of {', '.join(keys)}")
-        path = photograph.path
-        name = sha256_file(path)  # where it lies is no matter
-        more.append(NormalPicture(name, fitting[0], number % _EXTRA_GROUPS, partial(read_image, path)))
-    return (*found, *more)
+        key, group = (known.key, known.group) if known is not None else (fitting[0], number % _EXTRA_GROUPS)
+        found[name] = NormalPicture(name, key, group, read)
+    return tuple(found.values())
 
 
 def _real_defects(root: Path | None) -> tuple[_RealDefect, ...]:
@@ -275,8 +286,8 @@ def _real_cells(
     features, labels = [], []
     for number, real in enumerate(reals):
         image = read_image(real.image)
-        mask = mask_at_working_size(read_mask(real.mask, image.shape[:2]), extractor.config.size)
-        cells = extractor(to_working_size(image, extractor.config.size)[None])[0]
+        mask = mask_to_working_size(read_mask(real.mask, image.shape[:2]), extractor.config)
+        cells = extractor(to_working_size(image, extractor.config)[None])[0]
         chosen, label = draw_cells(mask, config.cells, np.random.default_rng([config.seed, 3, number]))
         features.append(cells[:, chosen[:, 0], chosen[:, 1]].T.half())
         labels.append(torch.from_numpy(label).float())
@@ -315,7 +326,7 @@ def _train(trainer: Trainer, out: Path, config: TrainConfig, progress: Progress)
             figures = trainer.epoch()
             rows.append(asdict(figures))
             for name, value in asdict(figures).items():
-                if name != "epoch" and value == value:  # noqa: PLR0124 - not NaN
+                if name != "epoch" and value == value:
                     board.add_scalar(name, value, figures.epoch)
             about = {"rows": json.dumps(rows)}
             write_atomic(out / CHECKPOINT, save_tensors(trainer.state(), about))
@@ -334,7 +345,9 @@ def _resume(trainer: Trainer, out: Path) -> list[dict[str, float]]:
         trainer.load_state(load_tensors(data))
         rows: list[dict[str, float]] = json.loads(header["__metadata__"]["rows"])
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise OutputError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it to train from the start") from None
+        raise OutputError(
+            f"{path}: damaged ({str(error).splitlines()[0]}); delete it to train from the start"
+        ) from None
     return rows
 
 
@@ -348,7 +361,7 @@ def _write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
 
 @dataclass(frozen=True)
 class _HeldOutPicture:
-    """A picture (H, W, 3) of the working size with its defect (H, W), its category, and whose question it belongs to."""
+    """A picture (H, W, 3) of the working size with its defect (H, W), its category, and what it is a case of."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
@@ -378,12 +391,12 @@ def _finish(
     rng = np.random.default_rng([config.seed, 2])
     without = Normality.of(parts.material.normals, scale, **memory, rng=rng)
     progress.stage("held-out pictures", len(held))
-    found, final = [], []
+    found: list[_Maps] = []
     for number, picture in enumerate(held):
         cells = extractor(picture.image[None])[0]
         with torch.inference_mode():
             logits = {name: maps_of_cells(cells, head) for name, head in heads.items()}
-            distance = without.distance(cells.flatten(1).T, picture.key).reshape(cells.shape[1:])
+            distance = without.distance_map(cells, picture.key)
         found.append((picture, logits, distance))
         progress.advance(number + 1, len(held))
     questions = [_question(name, head, found) for name, head in _asked(found, heads)]
@@ -418,25 +431,25 @@ def _held_out(
 ) -> list[_HeldOutPicture]:
     """Normals and samples of the held-out groups, as many as the settings allow, and the real defects."""
     rng = np.random.default_rng([config.seed, 4])
-    size = config.detector.size
+    detector = config.detector
     sound = [p for p in pictures if not parts.held_out or p.group in parts.held_out]
     drawn = sorted(rng.permutation(len(sound))[: config.fusion.held_out_normals].tolist())
     found = []
     for position in drawn:
-        image = to_working_size(sound[position].read(), size)
+        image = to_working_size(sound[position].read(), detector)
         found.append(_HeldOutPicture(image, np.zeros(image.shape[:2], dtype=np.bool_), sound[position].key, ""))
     wanted = corpus.where(group=sorted(parts.held_out)) if parts.held_out else corpus
     for position in sorted(rng.permutation(len(wanted))[: config.fusion.held_out_samples].tolist()):
         sample = wanted[position]
-        image = to_working_size(stage_picture(sample, config.stage), size)
+        image = to_working_size(stage_picture(sample, config.stage), detector)
         key = f"{sample.record.dataset}/{sample.record.category}"
-        found.append(_HeldOutPicture(image, mask_at_working_size(sample.mask, size), key, sample.record.mechanism))
+        found.append(_HeldOutPicture(image, mask_to_working_size(sample.mask, detector), key, sample.record.mechanism))
     keys = sorted({picture.key for picture in pictures})
     for real in reals:
         image = read_image(real.image)
-        mask = mask_at_working_size(read_mask(real.mask, image.shape[:2]), size)
+        mask = mask_to_working_size(read_mask(real.mask, image.shape[:2]), detector)
         key = next((k for k in keys if k.rpartition("/")[2] == real.category), keys[0])
-        found.append(_HeldOutPicture(to_working_size(image, size), mask, key, _REAL))
+        found.append(_HeldOutPicture(to_working_size(image, detector), mask, key, _REAL))
     return found
 
 

@@ -7,7 +7,15 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 __all__ = ["TerminalProgress"]
 
@@ -53,10 +61,6 @@ class TerminalProgress:
         """Items of the stage are done."""
         if self._task is not None:
             self._bars.update(self._task, completed=done, total=total)
-
-    def note(self, text: str) -> None:
-        """A line between the bars."""
-        self._console.print(text)
 
     def _end_stage(self) -> None:
         if self._task is not None and not self._console.is_terminal:

@@ -1,9 +1,9 @@
 """Training of the segmentation head, and beside it, by the upper level, of the weight that each sample gets.
 
 Lower level: AdamW on the weighted losses of a batch of samples and the plain loss of a batch of normal cells. Upper
-level, after every step of the lower: one mechanism, another each time, is left out of the batch; its samples of held-out
-groups and held-out normals (and real defects, if there are some) make the validation loss; one forward-mode product
-through the optimiser's step gives the hypergradient of every weight of the batch, and the estimator follows it.
+level, after every step of the lower: one mechanism, another each time, is left out of the batch; its samples of
+held-out groups and held-out normals (and real defects, if there are some) make the validation loss; one forward-mode
+product through the optimiser's step gives the hypergradient of every weight of the batch, and the estimator follows.
 
 All that is random in an epoch follows from the seed and the epoch's number, so that a run that was stopped goes on as
 if it had not been.
@@ -104,7 +104,7 @@ class Trainer:
             self.head.parameters(), lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay
         )
         self._upper = (
-            torch.optim.Adam(self.estimator.weight_parameters(), lr=config.bilevel.learning_rate)
+            torch.optim.Adam(self.estimator.weight_head.parameters(), lr=config.bilevel.learning_rate)
             if self.estimator is not None
             else None
         )
@@ -186,7 +186,14 @@ class Trainer:
         self._ascend(scores, weights, found)
         with torch.no_grad():
             share = float(effective_sample_size(weights)) / len(chosen)
-            return lower, normal, float(found.validation_loss), float(scores.sigmoid().mean()), float(weights.std()), share
+            return (
+                lower,
+                normal,
+                float(found.validation_loss),
+                float(scores.sigmoid().mean()),
+                float(weights.std()),
+                share,
+            )
 
     def _descend(self, cells: Tensor, labels: Tensor, weights: Tensor, normals: Tensor) -> tuple[float, float]:
         params = dict(self.head.named_parameters())

@@ -1,7 +1,7 @@
 """A sampling policy: what the next corpus should hold more of, learned by a trainer from the last one.
 
-Every factor multiplies how often something is drawn; 1 changes nothing. Areas and severities are told by quarters of the
-recipe's own distribution of each mechanism, so that a policy keeps its sense when the recipe's ranges change.
+Every factor multiplies how often something is drawn; 1 changes nothing. Areas and severities are told by quarters of
+the recipe's own distribution of each mechanism, so that a policy keeps its sense when the recipe's ranges change.
 
 JSON, shortened::
 
@@ -23,7 +23,9 @@ from manifests.errors import ConfigError
 __all__ = ["BORDER_SHARE", "QUARTERS", "MechanismPolicy", "PlacePolicy", "SamplingPolicy", "read_policy"]
 
 QUARTERS = 4
-BORDER_SHARE = 0.2  # a defect whose anchor is nearer to the picture's border than this share of its side is at the border
+BORDER_SHARE = (
+    0.2  # a defect whose anchor is nearer to the picture's border than this share of its side is at the border
+)
 
 Factor = Annotated[float, Field(ge=0.05, le=20)]
 Quarters = tuple[Factor, Factor, Factor, Factor]

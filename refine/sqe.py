@@ -9,7 +9,8 @@ A sample is described by fixed numbers, none of them learned here (`describe`):
   Lengths are pixels of the square, reduced by a whole factor where its side is above 256.
 
 From these a small network (`SQE`) tells two numbers: ``quality``, the calibrated probability that the sample is sound,
-and a weight's logit, which a trainer may learn. Shipped weights have all logits zero: every sample counts the same.
+and a weight's logit, which a trainer may learn. Shipped weights have all logits zero: every sample counts the same. The
+quality is learned from the second kind of number alone, the weight from all.
 
 A sample's description depends neither on its neighbours in a batch nor on the number of threads.
 
@@ -307,7 +308,7 @@ class _View:
     @cached_property
     def change(self) -> Floats:
         """Largest change of a channel."""
-        return _reduced(self.whole_change[self.window], self.factor)
+        return np.ascontiguousarray(_reduced(self.whole_change[self.window], self.factor))
 
     @cached_property
     def tone(self) -> Floats:
@@ -754,9 +755,11 @@ def _against_light(
 
 # ---------------------------------------------------------------- the estimator
 
-_HIDDEN: Final = (128, 48)
+_HIDDEN: Final = (96, 48)
+_WEIGHT_HIDDEN: Final = 32
 _NORMALISED_BOUND: Final = 6.0
 _DROPOUT: Final = 0.2
+_STRANGENESS_WEIGHT: Final = 3.0
 _SHIPPED: Final = "sqe.safetensors"
 _FORMAT: Final = "maphc2f-sqe"
 
@@ -764,8 +767,10 @@ _FORMAT: Final = "maphc2f-sqe"
 class SQE(nn.Module):
     """Small network on descriptions, with two heads.
 
-    ``quality`` is a calibrated probability, sigmoid(a t + b) of the head's logit t; ``weight`` is a logit of its own,
-    zero until a trainer has learned it.
+    ``quality`` is a calibrated probability, sigmoid(a t + b) of the logit t. It looks at the measured numbers only: the
+    same change is as sound on a material that no one has seen. Part of t is strangeness, the logarithm of the
+    Mahalanobis distance to sound samples, so that what is unlike anything learned is not taken for sound.
+    ``weight`` looks at everything; it is a logit of its own, zero until a trainer has learned it.
 
     Parameters
     ----------
@@ -776,51 +781,71 @@ class SQE(nn.Module):
     ----------
     mean, spread : (D,) buffers
         A description is normalised by them, and cut at 6 spreads.
+    whitening : (P, P) buffer
+        Brings normalised measured numbers (B, P) of sound samples to unit variance, multiplied from the right.
     calibration : (2,) buffer
         a and b.
     """
 
     mean: Tensor
     spread: Tensor
+    whitening: Tensor
     calibration: Tensor
 
     def __init__(self, kinds: Sequence[str] = ()) -> None:
         super().__init__()
         self.kinds = tuple(kinds)
+        measured = len(_MEASURED)
         self.register_buffer("mean", torch.zeros(DESCRIPTION_SIZE))
         self.register_buffer("spread", torch.ones(DESCRIPTION_SIZE))
+        self.register_buffer("whitening", torch.eye(measured))
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
         first, second = _HIDDEN
         self.trunk = nn.Sequential(
-            nn.Linear(DESCRIPTION_SIZE, first),
-            nn.GELU(),
-            nn.Dropout(_DROPOUT),
-            nn.Linear(first, second),
-            nn.GELU(),
+            nn.Linear(measured + 1, first), nn.GELU(), nn.Dropout(_DROPOUT), nn.Linear(first, second), nn.GELU()
         )
         self.quality_head = nn.Linear(second, 1)
-        self.weight_head = nn.Linear(second, 1)
-        nn.init.zeros_(self.weight_head.weight)
-        nn.init.zeros_(self.weight_head.bias)
+        last = nn.Linear(_WEIGHT_HIDDEN, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.weight_head = nn.Sequential(nn.Linear(DESCRIPTION_SIZE + second, _WEIGHT_HIDDEN), nn.GELU(), last)
 
-    def hidden(self, description: Tensor) -> Tensor:
-        """What both heads see, (B, 48), of a description (B, D)."""
+    def normalised(self, description: Tensor) -> Tensor:
+        """A description (B, D) in spreads of sound samples, cut at 6."""
         bound = _NORMALISED_BOUND
-        seen: Tensor = self.trunk(((description - self.mean) / self.spread).clamp(-bound, bound))
-        return seen
+        return ((description - self.mean) / self.spread).clamp(-bound, bound)
+
+    def strangeness(self, normalised: Tensor) -> Tensor:
+        """log(1 + mean squared whitened number) (B,) of a normalised description: about 0.7 for a sound sample."""
+        return (normalised[:, -len(_MEASURED) :] @ self.whitening).square().mean(dim=1).log1p()
+
+    def learned_logits(self, normalised: Tensor) -> Tensor:
+        """What the network adds to the quality's logits (B,), of a normalised description (B, D)."""
+        logits: Tensor = self.quality_head(self._hidden(normalised))[:, 0]
+        return logits
+
+    def _hidden(self, normalised: Tensor) -> Tensor:
+        measured, strange = normalised[:, -len(_MEASURED) :], self.strangeness(normalised)[:, None]
+        hidden: Tensor = self.trunk(torch.cat([measured, 2 * strange - 1.4], dim=1))
+        return hidden
 
     def quality_logits(self, description: Tensor) -> Tensor:
         """Logits (B,) before calibration, of a description (B, D) float tensor."""
-        logits: Tensor = self.quality_head(self.hidden(description))[:, 0]
-        return logits
+        normalised = self.normalised(description)
+        return self.learned_logits(normalised) - _STRANGENESS_WEIGHT * self.strangeness(normalised)
 
     def quality(self, description: Tensor) -> Tensor:
         """Calibrated probability (B,) that a sample is sound, of a description (B, D) float tensor."""
         return torch.sigmoid(self.calibration[0] * self.quality_logits(description) + self.calibration[1])
 
     def weight_logits(self, description: Tensor) -> Tensor:
-        """Logits (B,) of training weights, of a description (B, D) float tensor."""
-        logits: Tensor = self.weight_head(self.hidden(description))[:, 0]
+        """Logits (B,) of training weights, of a description (B, D) float tensor.
+
+        A trainer learns ``weight_head``; what it shares with the quality is not changed by that.
+        """
+        normalised = self.normalised(description)
+        hidden = self._hidden(normalised).detach()
+        logits: Tensor = self.weight_head(torch.cat([normalised, hidden], dim=1))[:, 0]
         return logits
 
     @property

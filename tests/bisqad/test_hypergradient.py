@@ -33,7 +33,7 @@ from bisqad.hypergradient import (
 )
 from bisqad.weighting import sample_weights
 
-DAMPING = 0.05
+DAMPING = {"tanh": 0.01, "silu": 0.02}  # little enough for all units to differ at the optimum
 ACTIVATIONS = {"tanh": nn.Tanh, "silu": nn.SiLU}
 
 
@@ -58,6 +58,10 @@ class Problem:
         named = self.network.named_parameters()
         return {name: 0.5 * self.draw(*value.shape, seed=k) for k, (name, value) in enumerate(named)}
 
+    @property
+    def damping(self) -> float:
+        return DAMPING[self.activation]
+
     @cached_property
     def weights(self) -> Tensor:
         return torch.exp(self.draw(self.samples, seed=50))
@@ -74,7 +78,7 @@ class Problem:
 
     def training_loss(self, params: Params, weights: Tensor) -> Tensor:
         decay = sum((value**2).sum() for value in params.values())
-        return weights @ self.sample_losses(params) / weights.sum() + DAMPING / 2 * decay
+        return weights @ self.sample_losses(params) / weights.sum() + self.damping / 2 * decay
 
     @cached_property
     def optimum(self) -> Params:
@@ -205,14 +209,14 @@ def test_implicit_is_the_derivative_of_the_solved_lower_level(
         optimum,
         problem.weights,
         steps=count,
-        damping=DAMPING,
-        tolerance=1e-9,
+        damping=problem.damping,
+        tolerance=1e-5,
         hessian=hessian_by,
     )
     wanted = differences_of_the_optimum(activation)
     assert found.outcome is Outcome.CONVERGED
     assert found.products <= count
-    assert relative_error(found.weights_gradient, wanted) < 1e-6
+    assert relative_error(found.weights_gradient, wanted) < 1e-5
 
 
 @pytest.mark.parametrize("activation", ["tanh", "silu"])
@@ -223,12 +227,12 @@ def test_neumann_is_the_derivative_of_the_solved_lower_level(activation: str) ->
     assert relative_error(found.weights_gradient, differences_of_the_optimum(activation)) < 1e-6
 
 
-def solved_by(problem: Problem, *, steps: int, damping: float = DAMPING, **options: Any) -> ImplicitGradient:
+def solved_by(problem: Problem, *, steps: int, **options: Any) -> ImplicitGradient:
     losses = (problem.sample_losses, problem.validation_loss)
-    return implicit(*losses, problem.optimum, problem.weights, steps=steps, damping=damping, **options)
+    return implicit(*losses, problem.optimum, problem.weights, steps=steps, damping=problem.damping, **options)
 
 
-def left_over(problem: Problem, solution: Params, damping: float = DAMPING) -> float:
+def left_over(problem: Problem, solution: Params) -> float:
     """|grad L_val - (H + damping I) v| / |grad L_val| with the Hessian written out."""
     optimum = problem.optimum
     shares = problem.weights / problem.weights.sum()
@@ -237,7 +241,7 @@ def left_over(problem: Problem, solution: Params, damping: float = DAMPING) -> f
         return shares @ problem.sample_losses(unravel(flat, optimum))
 
     point, vector, right = ravel(optimum), ravel(solution), ravel(grad(problem.validation_loss)(optimum))
-    return float((right - hessian(flat_loss, point) @ vector - damping * vector).norm() / right.norm())
+    return float((right - hessian(flat_loss, point) @ vector - problem.damping * vector).norm() / right.norm())
 
 
 @pytest.mark.parametrize("solver", ["cg", "neumann"])
@@ -294,7 +298,7 @@ def test_negative_curvature_is_reported_and_leaves_a_finite_gradient(solver: str
 def test_neumann_diverges_past_twice_the_inverse_of_the_largest_eigenvalue() -> None:
     problem = problem_of()
     optimum = problem.optimum
-    largest = largest_eigenvalue(problem.sample_losses, optimum, problem.weights, damping=DAMPING, steps=60)
+    largest = largest_eigenvalue(problem.sample_losses, optimum, problem.weights, damping=problem.damping, steps=60)
     outcomes = [
         solved_by(problem, solver="neumann", steps=2000, tolerance=1e-6, step=factor / largest).outcome
         for factor in (1.9, 2.3)
