@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks import backbone, fidelity
+from benchmarks import fidelity
 from benchmarks.fidelity import Sizes, evaluate, judge, measured
 from benchmarks.fidelity_classifier import Scorer, Side, cross_validate, fit_logistic
 from benchmarks.fidelity_distances import group_weights, table
@@ -199,13 +199,6 @@ def test_no_group_is_on_both_sides_of_a_fold() -> None:
 
     cross_validate(sides[0], sides[1], fit, folds=5, seeds=[0])
     assert len(trained) == 5
-
-
-def test_other_weights_than_the_pinned_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone.backbone.cache_clear()
-    monkeypatch.setattr(backbone, "SHA256", "0" * 64)
-    with pytest.raises(ValueError, match="expected sha256 0000"):
-        backbone.backbone()
 
 
 def test_real_defects_are_read_whole_and_halved_by_tile(tmp_path: Path, rng: np.random.Generator) -> None:

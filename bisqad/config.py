@@ -23,7 +23,7 @@ __all__ = [
     "read_train_config",
 ]
 
-Method = Literal["bilevel", "uniform"]
+Method = Literal["bilevel", "shuffled", "uniform"]
 StageName = Literal["final", "paste", "render", "npcf"]
 Count = Annotated[int, Field(ge=1)]
 
@@ -112,7 +112,8 @@ class TrainConfig(Section):
 
     seed: int = Field(0, ge=0, description="root of all random streams of the run")
     method: Method = Field(
-        "bilevel", description="bilevel learns a weight for every sample; uniform gives all the same"
+        "bilevel",
+        description="bilevel learns samples' weights; shuffled deals them to other samples, a control; uniform has none",
     )
     stage: StageName = Field("final", description="which stage of a corpus's pictures is learned from")
     mechanisms: tuple[str, ...] = Field((), description="which mechanisms are learned from; empty: all of the corpus")

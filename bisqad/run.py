@@ -147,9 +147,10 @@ def train(
     samples = sample_cells(corpus, config, extractor, cache=cache, advance=progress.advance)
     real_material = _real_cells(reals, config, extractor)
     parts = _parts(samples, normal, config, real_material)
-    trainer = Trainer(parts.material, config, load_sqe(sqe) if config.method == "bilevel" else None)
+    trainer = Trainer(parts.material, config, load_sqe(sqe) if config.method != "uniform" else None)
     _train(trainer, out, config, progress)
-    detector = _finish(trainer, parts, normal, corpus, pictures, reals, extractor, config, progress)
+    head = _final_head(trainer, parts.material, config)
+    detector = _finish(head, parts, normal, corpus, pictures, reals, extractor, config, progress)
     detector.save(out / DETECTOR)
     _write_weights(out, trainer, parts.material.samples, corpus.info.name)
     if trainer.estimator is not None:
@@ -334,6 +335,17 @@ def _train(trainer: Trainer, out: Path, config: TrainConfig, progress: Progress)
             progress.advance(trainer.epochs_done, epochs)
 
 
+def _final_head(trainer: Trainer, material: Material, config: TrainConfig) -> SegmentationHead:
+    """The head that is kept: with learned weights it is trained anew, from the start, with what they came to be."""
+    if trainer.estimator is None:
+        return trainer.head
+    weights = trainer.weights(material.samples.description)
+    if config.method == "shuffled":
+        order = np.random.default_rng([config.seed, 5]).permutation(len(weights))
+        weights = weights[torch.from_numpy(order)]
+    return train_head(material, config, weights=weights)
+
+
 def _resume(trainer: Trainer, out: Path) -> list[dict[str, float]]:
     """Rows of the epochs that an earlier run of the same identity has done."""
     path = out / CHECKPOINT
@@ -373,7 +385,7 @@ _REAL = "real defects"
 
 
 def _finish(
-    trainer: Trainer,
+    head: SegmentationHead,
     parts: _Parts,
     normal: NormalCells,
     corpus: Corpus,
@@ -385,7 +397,7 @@ def _finish(
 ) -> Detector:
     """Choose how the maps are joined on what was held out, then remember all normals."""
     held = _held_out(parts, corpus, pictures, reals, config)
-    heads = _heads(trainer, parts.material, config, progress)
+    heads = _heads(head, parts.material, config, progress)
     scale = block_scale(parts.material.normals, extractor.block_channels)
     memory = {"memory_cells": config.detector.memory_cells, "neighbours": config.detector.neighbours}
     rng = np.random.default_rng([config.seed, 2])
@@ -408,7 +420,7 @@ def _finish(
     everything = Normality.of(normal, scale, **memory, rng=rng)
     return Detector(
         config=config.detector,
-        head=trainer.head.eval(),
+        head=head.eval(),
         normality=everything,
         fusion=fusion,
         image_threshold=float(np.quantile([fusion.image_score(*maps) for maps in sound], _IMAGE_QUANTILE)),
@@ -454,11 +466,11 @@ def _held_out(
 
 
 def _heads(
-    trainer: Trainer, material: Material, config: TrainConfig, progress: Progress
+    final: SegmentationHead, material: Material, config: TrainConfig, progress: Progress
 ) -> dict[str, SegmentationHead]:
     """The trained head as "", and for every mechanism one that never saw it."""
     mechanisms = sorted(set(material.samples.mechanisms.tolist()))
-    heads = {"": trainer.head.eval()}
+    heads = {"": final.eval()}
     if not config.fusion.leave_mechanism_out or len(mechanisms) < 2:
         return heads
     progress.stage("mechanisms left out", len(mechanisms))

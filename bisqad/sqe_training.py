@@ -510,7 +510,7 @@ def _reliability_diagram(trained: TrainedSqe) -> str:
         f'<rect x="{margin}" y="10" width="{side}" height="{side}" fill="white" stroke="#888"/>',
         f'<polyline points="{corners}" fill="none" stroke="#bbb"/>',
         f'<text x="{margin + side / 2}" y="{side + 44}" text-anchor="middle">quality that is told</text>',
-        f'<text transform="translate(14 {10 + side / 2}) rotate(-90)" text-anchor="middle">share of sound samples</text>',
+        f'<text transform="translate(14 {10 + side / 2}) rotate(-90)" text-anchor="middle">share of sound ones</text>',
     ]
     for tick in (0.0, 0.5, 1.0):
         parts.append(f'<text x="{margin + tick * side}" y="{side + 26}" text-anchor="middle">{tick:g}</text>')

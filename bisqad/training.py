@@ -82,9 +82,11 @@ class Trainer:
     material : Material
         Cells.
     config : TrainConfig
-        Settings; its method says whether there is an upper level.
+        Settings.
     estimator : SQE, optional
-        Whose weights are learned; needed for method bilevel. It is changed in place.
+        Whose weights are learned, by the upper level; it is changed in place. Without, there is no upper level.
+    fixed_weights : (N,) float tensor, optional
+        Weights of the samples, where there is no upper level; by default all are equal.
 
     Attributes
     ----------
@@ -95,9 +97,16 @@ class Trainer:
         steps that it was in, and ``seen`` (N,) in how many.
     """
 
-    def __init__(self, material: Material, config: TrainConfig, estimator: SQE | None = None) -> None:
+    def __init__(
+        self,
+        material: Material,
+        config: TrainConfig,
+        estimator: SQE | None = None,
+        *,
+        fixed_weights: Tensor | None = None,
+    ) -> None:
         self.material, self.config = material, config
-        self.estimator = estimator if config.method == "bilevel" else None
+        self.estimator, self._fixed = estimator, fixed_weights
         self.head = head_for(material.normals, config.detector.hidden, seed=config.seed)
         optimiser = config.optimiser
         self._lower = torch.optim.AdamW(
@@ -172,7 +181,7 @@ class Trainer:
         samples = self.material.samples
         cells, labels = self.head.standardised(samples.features[index]), samples.labels[index]
         normals = self._normal_batch(self.material.normals, self.config.optimiser.batch_normals, rng)
-        weights = torch.ones(len(chosen))
+        weights = torch.ones(len(chosen)) if self._fixed is None else self._fixed[index]
         if self.estimator is not None:
             scores = self.estimator.weight_logits(samples.description[index])
             weights = sample_weights(scores)
@@ -285,9 +294,9 @@ def _upper_loss(
     return (1 - config.normal_share) * defects + config.normal_share * normals
 
 
-def train_head(material: Material, config: TrainConfig) -> SegmentationHead:
-    """A head trained with equal weights, at once."""
-    trainer = Trainer(material, config.model_copy(update={"method": "uniform"}))
+def train_head(material: Material, config: TrainConfig, *, weights: Tensor | None = None) -> SegmentationHead:
+    """A head trained at once, with these weights (N,) of the samples, or equal ones."""
+    trainer = Trainer(material, config, fixed_weights=weights)
     while trainer.epochs_done < config.optimiser.epochs:
         trainer.epoch()
     return trainer.head
