@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from refine.flags import below, chosen, is_below, numbers
 from refine.photograph import Optics
 from refine.radiance import Material, Radiance
 from refine.scene import ReliefBatch, ReliefLook
@@ -72,14 +73,13 @@ def relief_radiance(
     factor = _shading(surface, normal, material.albedo(material.wall), optics)
     bare = _share_of_peak(relief.depth, _LOST_SHARE)
     hidden = 1 - torch.exp(-relief.product / (_OPAQUE_SHARE * _peak(relief.depth)).clamp_min(_OPAQUE_LEAST_PX))
-    lost = torch.maximum(bare, hidden) * foreground
-    if bool((lost > 0).any()):
+    there = numbers(foreground, surface.dtype)
+    lost = torch.maximum(bare, hidden) * there
+    if bool(lost.amax() > 0):
         factor.mul_(_matter(material, bare, hidden, grain, look))
     gloss = _gloss(normal, look, optics) * (1 - lost)
-    one = torch.ones((), dtype=factor.dtype, device=factor.device)
-    return Radiance(
-        factor=torch.where(foreground[:, None], factor, one), light=(gloss * foreground)[:, None], lost=lost
-    )
+    factor = chosen(foreground, factor, torch.ones_like(factor))
+    return Radiance(factor=factor, light=(gloss * there)[:, None], lost=lost)
 
 
 def _peak(field: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def _matter(material: Material, bare: Tensor, hidden: Tensor, grain: Tensor, loo
     rough = (look.floor[:, None, None] * (1 + _FLOOR_GRAIN * grain).clamp_(0.4, 1.6))[:, None]
     floor = material.smoothing().clamp_(0.03, 30).mul_(rough)
     ground = floor.sub_(1).mul_(bare[:, None]).add_(1)
-    if not bool((hidden > 0).any()):
+    if not bool(hidden.amax() > 0):
         return ground
     reflectance = material.albedo(material.shown).clamp_min_(0.01)
     product = look.product[:, :, None, None] / reflectance * (1 + _PRODUCT_GRAIN * grain).clamp_(0.4, 1.6)[:, None]
@@ -185,7 +185,8 @@ def moved_texture(source: Tensor, relief: ReliefBatch) -> Tensor:
         return source
     near = _near_relief(relief)
     down, right = (relief.displacement_y * near).flatten(), (relief.displacement_x * near).flatten()
-    there = (torch.maximum(down.abs(), right.abs()) > _MOVED_PX).nonzero()[:, 0]  # most of a picture lies still
+    still = is_below(torch.maximum(down.abs(), right.abs()), _MOVED_PX)
+    there = (~still).nonzero()[:, 0]  # most of a picture lies still
     batch, channels, height, width = source.shape
     sample, place = there // (height * width), there % (height * width)
     y = (place // width).to(source.dtype) - down[there]
@@ -216,7 +217,7 @@ def _near_relief(relief: ReliefBatch) -> Tensor:
     it, but every pixel of a fine texture would differ.
     """
     down, right = central_gradient(relief.height - relief.depth)
-    steep = (down * down + right * right > _SLOPING**2).to(down.dtype)
+    steep = below(-(down * down + right * right), -(_SLOPING**2))
     steep = torch.where(steep.amax(dim=(1, 2), keepdim=True) > 0, steep, 1.0)  # a flat sheet is moved as a whole
     around = box_maximum(steep[:, None], _NEAR_RELIEF_PX)
     return box_mean(around, _NEAR_RELIEF_PX)[:, 0]
