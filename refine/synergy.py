@@ -213,9 +213,10 @@ def outline_step(change: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tens
     slope = channel_mean(slopes)
     first = slope * distance
     line = 0.5 * (1.5 - distance.abs()).clamp(0, 1)  # sums to 1 across the outline: to its length over an area
-    maps = torch.cat([slopes, slope, first, first * distance, slope * slope, near, line], dim=1)
+    maps = torch.cat([slopes, first, first * distance, slope * slope, near, line], dim=1)
     moments = box_mean(maps, _OUTLINE_BOX)
-    total, middle, second, energy, share, length = (moments[:, channels + k : channels + k + 1] for k in range(6))
+    middle, second, energy, share, length = (moments[:, channels + k : channels + k + 1] for k in range(5))
+    total = channel_mean(moments[:, :channels])
     coherent = total * total / (total * total + energy * share / _OUTLINE_PIXELS + _TINY**2)
     total = torch.where(total.abs() > _TINY, total, _TINY)
     slant = (y * x).square() / (y * y + x * x).square().clamp_min(_TINY)  # 0 along the axes, 1/4 across the diagonals
