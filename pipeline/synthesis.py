@@ -188,11 +188,12 @@ def make_samples(spec: SampleSpec, seconds: defaultdict[str, float]) -> Iterator
 def _settle(recipe: Recipe, wanted: Sequence[Ingredients], seconds: defaultdict[str, float]) -> list[Result]:
     """Draw each of these defects until it is accepted, or has failed as often as is allowed; in the order given."""
     results: dict[int, Result] = {}
-    pending = wanted
+    pending: Sequence[Ingredients] = wanted
     for attempt in range(recipe.label.attempts):
         for result in attempt_defects(recipe, pending, attempt, seconds):
             results[result.placed.ingredients.row.index] = result
-        pending = [i for i in wanted if results[i.row.index].status is not SampleStatus.OK]
+        failed = [results[i.row.index] for i in wanted if results[i.row.index].status is not SampleStatus.OK]
+        pending = [result.ingredients_again(recipe.label.least_visibility) for result in failed]
         if not pending:
             break
     return [results[i.row.index] for i in wanted]

@@ -32,13 +32,14 @@ from refine.radiance import Material, Radiance
 from refine.scene import ReliefBatch, ReliefLook
 from refine.stencils import box_maximum, box_mean, central_gradient, halved
 
-__all__ = ["moved_texture", "relief_radiance"]
+__all__ = ["SHADE_REACH_PX", "SLOPING", "moved_texture", "relief_radiance"]
 
 _ELEVATION = math.radians(35.0)  # of the light above the surface: rigs that look for relief stand low
 _DIRECTIONAL_LEAST = 0.6  # share of the light that has a direction, where the photograph tells of less
 _GLOSS_LEAST = 0.2  # a flat surface shows no highlight, however glossy, unless the lamp stands where it is mirrored
 _SKY_SCALES_PX = (4, 8, 16)
 _SHADE_STEPS_PX = (2.0, 4.0, 6.0, 9.0, 13.0, 18.0)
+SHADE_REACH_PX = _SHADE_STEPS_PX[-1]
 _LAMP = 0.4  # extent of the lamp / its distance
 _SKY_STEEPNESS = 2.0  # a bowl of radius r whose floor lies h below its surroundings sees 1 / (1 + (h/r)^2) of the sky
 _LOST_SHARE = 0.12  # of the deepest point: from there on the old surface is gone
@@ -47,7 +48,7 @@ _OPAQUE_LEAST_PX = 0.3
 _FLOOR_GRAIN = 0.12
 _PRODUCT_GRAIN = 0.10
 _TAPS_REACH = 3  # pixels beyond the border that a tap may ask for
-_SLOPING = 0.04  # a slope that light makes anything of
+SLOPING = 0.04  # a slope that light makes anything of
 _NEAR_RELIEF_PX = 9  # side of the squares over which moved texture gives way to still
 _MOVED_PX = 0.05  # a texture that moves less is left alone
 
@@ -217,7 +218,7 @@ def _near_relief(relief: ReliefBatch) -> Tensor:
     it, but every pixel of a fine texture would differ.
     """
     down, right = central_gradient(relief.height - relief.depth)
-    steep = below(-(down * down + right * right), -(_SLOPING**2))
+    steep = below(-(down * down + right * right), -(SLOPING**2))
     steep = torch.where(steep.amax(dim=(1, 2), keepdim=True) > 0, steep, 1.0)  # a flat sheet is moved as a whole
     around = box_maximum(steep[:, None], _NEAR_RELIEF_PX)
     return box_mean(around, _NEAR_RELIEF_PX)[:, 0]

@@ -84,9 +84,29 @@ def test_samples_one_at_a_time_are_those_of_the_batch(spec: SampleSpec) -> None:
 def test_batches_of_any_size_and_order_give_the_same_samples(spec: SampleSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {sample.record.index: sample for sample in make(spec)}
     monkeypatch.setattr(synthesis, "_PIXELS_AT_ONCE", 5 * 64 * 64)
-    monkeypatch.setattr(attempt, "_BATCH_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr(attempt, "_BATCH_VALUES", 2 * 64 * 64)
     for sample in make(replace(spec, rows=spec.rows[::-1])):
         assert_same(sample, expected[sample.record.index])
+
+
+def hidden(made: attempt.Result, visibility: float, status: SampleStatus) -> attempt.Result:
+    assert made.refined is not None
+    return replace(made, status=status, refined=replace(made.refined, visibility=visibility))
+
+
+def test_next_draw_of_a_hidden_relief_is_as_much_steeper_as_its_visibility_fell_short(whole: SampleSpec) -> None:
+    opened = synthesis._open(whole, whole.rows, {})
+    wanted = [opened.defect(row, 0, []) for row in whole.rows]
+    made = next(iter(attempt.attempt_defects(whole.recipe, wanted, 0, defaultdict(float))))
+    ranges = [
+        hidden(made, visibility, SampleStatus.HIDDEN).ingredients_again(1.0).steepness for visibility in (0.9, 0.6, 0.3)
+    ]
+    assert ranges == [(pytest.approx(1.5 / 0.9), 3.0), (pytest.approx(2.5), 3.0), (3.0, 3.0)]
+    unseen = hidden(made, 0.0, SampleStatus.INVISIBLE).ingredients_again(1.0)
+    assert unseen.steepness[0] > 1
+    again = hidden(replace(made, placed=attempt.place(whole.recipe, unseen, 1)), 0.9, SampleStatus.HIDDEN)
+    assert again.ingredients_again(1.0).steepness[0] >= unseen.steepness[0]
+    assert hidden(made, 0.9, SampleStatus.AREA_BELOW).ingredients_again(1.0) is made.placed.ingredients
 
 
 def test_samples_are_those_that_were_stored(spec: SampleSpec) -> None:
