@@ -51,7 +51,7 @@ def spec(request: pytest.FixtureRequest) -> SampleSpec:
 
 
 def make(spec: SampleSpec) -> list[MadeSample]:
-    return list(make_samples(spec, defaultdict(float)))
+    return list(make_samples([spec], defaultdict(float)))
 
 
 def photograph(spec: SampleSpec, made: MadeSample) -> NDArray[Any]:
@@ -89,13 +89,27 @@ def test_batches_of_any_size_and_order_give_the_same_samples(spec: SampleSpec, m
         assert_same(sample, expected[sample.record.index])
 
 
+def test_shards_made_together_are_what_each_is_alone(whole: SampleSpec) -> None:
+    parts = [replace(whole, rows=whole.rows[:2]), replace(whole, rows=whole.rows[2:])]
+    for one, other in zip(make_samples(parts, defaultdict(float)), make(whole), strict=True):
+        assert_same(one, other)
+
+
+def test_small_shards_are_made_together_and_shards_of_a_size_asked_for_alone(whole: SampleSpec) -> None:
+    shards = [replace(whole, rows=whole.rows[k : k + 1]) for k in range(4)]
+    assert synthesis.made_together(whole.recipe, shards, workers=1) == [(shard,) for shard in shards]
+    free = whole.recipe.model_copy(update={"store": whole.recipe.store.model_copy(update={"shard_images": "auto"})})
+    assert synthesis.made_together(free, shards, workers=1) == [tuple(shards)]
+    assert synthesis.made_together(free, shards, workers=2) == [tuple(shards[:2]), tuple(shards[2:])]
+
+
 def hidden(made: attempt.Result, visibility: float, status: SampleStatus) -> attempt.Result:
     assert made.refined is not None
     return replace(made, status=status, refined=replace(made.refined, visibility=visibility))
 
 
 def test_next_draw_of_a_hidden_relief_is_as_much_steeper_as_its_visibility_fell_short(whole: SampleSpec) -> None:
-    opened = synthesis._open(whole, whole.rows, {})
+    opened = synthesis._open([(whole, row) for row in whole.rows], {})
     wanted = [opened.defect(row, 0, []) for row in whole.rows]
     made = next(iter(attempt.attempt_defects(whole.recipe, wanted, 0, defaultdict(float))))
     ranges = [
