@@ -25,6 +25,7 @@ __all__ = [
     "Window",
     "crack_window",
     "field_window",
+    "inner_window",
     "noise_tile",
     "place_crack",
     "place_fields",
@@ -84,6 +85,11 @@ class Window:
     def slices(self) -> tuple[slice, slice]:
         """Rows and columns of the picture."""
         return slice(self.y, self.y + self.side), slice(self.x, self.x + self.side)
+
+    def part(self, inner: Window) -> tuple[slice, slice]:
+        """Rows and columns of this window at which a window within it lies."""
+        y, x = inner.y - self.y, inner.x - self.x
+        return slice(y, y + inner.side), slice(x, x + inner.side)
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,19 @@ def field_window(
     corners = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
     ends = corners @ placement.forward().T + np.asarray(placement.center)
     return _smallest_window(ends, size=size, margin=reach_px)
+
+
+def inner_window(there: NDArray[np.bool_], window: Window, *, reach_px: float) -> Window:
+    """Smallest of a few window sizes, within this window, that holds all flags (W, W) on it and what is near them.
+
+    Without a flag it is the window itself.
+    """
+    rows, columns = np.nonzero(there.any(axis=1))[0], np.nonzero(there.any(axis=0))[0]
+    if not len(rows):
+        return window
+    ends = np.array([[rows[0], columns[0]], [rows[-1] + 1, columns[-1] + 1]], dtype=np.float64)
+    found = _smallest_window(ends, size=window.side, margin=reach_px)
+    return Window(window.y + found.y, window.x + found.x, found.side)
 
 
 def _smallest_window(points: NDArray[np.float64], *, size: int, margin: float) -> Window:

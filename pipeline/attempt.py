@@ -1,7 +1,7 @@
 """One draw of one defect: where it goes, its fields there, the refinement passes on its window, and the verdict.
 
-Every defect is worked on by itself, on the unchanged photograph, in the smallest window that holds it; windows of one
-mechanism and one size go through the passes together.
+Every defect is worked on by itself, on the unchanged photograph, in the smallest window that holds what is seen of it;
+windows with the same fields and of one size go through the passes together.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from physics.placement import (
     Window,
     crack_window,
     field_window,
+    inner_window,
     noise_tile,
     place_crack,
     place_fields,
@@ -36,16 +37,20 @@ from pipeline.invariants import changed_pixels
 from pipeline.planning import DrawnPlacement, draw_placement, opening_width, trace_outline
 from pipeline.recipe import Recipe
 from refine.passes import CrackArrays, DefectInputs, OpticsArrays, RefinedBatch, ReliefArrays, refine_defects
+from refine.relief import SHADE_REACH_PX, SLOPING
 from refine.scene import PRODUCT_REFLECTANCE
 
 __all__ = ["Ingredients", "Placed", "Refined", "Result", "attempt_defects", "place"]
 
-_BATCH_PIXELS = 4 * 256 * 256  # pixels in one batch of windows: what a core's cache still holds
+_BATCH_VALUES = 8 * 256 * 256  # pixels x channels in one batch of windows: what a core's cache still holds
 _OUTLINE_WIGGLE_CELLS = 0.25
 _SHAPE = ("depth", "height")  # what says where a changed surface is; product and displacement reach beyond
 _NO_RELIEF = ("opening", "damage")
-_DRAWS_AS_ASKED = 2  # of a defect; later ones are of another area, and maybe steeper
-_STEEPEST = 3.0  # largest factor on their relief, for materials whose texture hides the asked one
+_DRAWS_AS_ASKED = 2  # of a defect; later ones are of another area
+_STEEPEST = 3.0  # largest factor on a relief, for materials whose texture hides the asked one
+_AIMED_VISIBILITY = 1.5  # times the least one: what the next draw of a hidden relief is made to reach
+_UNSEEN_STEEPER = 2.5  # factor after a draw of which nothing at all was seen
+_LEVEL = 0.01  # a slope that changes no picture by as much as 2 grey levels
 _REACH_PX = 4  # fields reach this far beyond npcF's support
 
 
@@ -71,6 +76,8 @@ class Ingredients:
         Where the defects before it leave no place.
     taken_px : int
         Pixels of their masks.
+    steepness : (float, float)
+        Range of the factor on its relief: above 1 where the material hid an earlier draw.
     """
 
     row: PlanRow
@@ -81,6 +88,7 @@ class Ingredients:
     trajectory: StoredTrajectory
     taken: NDArray[np.bool_] | None = None
     taken_px: int = 0
+    steepness: tuple[float, float] = (1.0, 1.0)
 
     @property
     def planned(self) -> PlannedDefect:
@@ -107,20 +115,30 @@ class _Look:
 class Placed:
     """One attempt at a defect: where it goes, its fields there, and its appearance.
 
-    ``distance`` to a crack's lips, ``fields`` and ``grain`` are (W, W) on the window, ``noise`` (3, W, W); lengths in
-    pixels.
+    ``steepness`` is the factor on its relief that the fields have. ``distance`` to a crack's lips, ``fields`` and
+    ``grain`` are (W, W) on the window that is worked on, ``noise`` (3, W, W); lengths in pixels. ``whole_fields`` lie
+    on ``whole_window``, which also holds what nobody sees of them.
     """
 
     ingredients: Ingredients
     attempt: int
     drawn: DrawnPlacement
     extent: float
+    steepness: float
     window: Window
     fields: Mapping[str, NDArray[np.float32]]
+    whole_window: Window
+    whole_fields: Mapping[str, NDArray[np.float32]]
     distance: NDArray[np.float32] | None
     grain: NDArray[np.float32]
     noise: NDArray[np.float32]
     look: _Look
+
+    @property
+    def kind(self) -> tuple[tuple[str, ...], int, int, str]:
+        """Names of the fields, side of the window, channels and type of the photograph: what a batch has in common."""
+        source = self.ingredients.source
+        return tuple(sorted(self.fields)), self.window.side, source.shape[2], source.dtype.name
 
     @property
     def source(self) -> Picture:
@@ -176,6 +194,15 @@ class Result:
     status: SampleStatus
     refined: Refined | None
 
+    def ingredients_again(self, least_visibility: float) -> Ingredients:
+        """For the next draw: a relief that the material hid is made steeper, as far as is missing of its visibility."""
+        ingredients = self.placed.ingredients
+        if self.refined is None or self.status not in (SampleStatus.HIDDEN, SampleStatus.INVISIBLE):
+            return ingredients
+        seen = self.refined.visibility
+        factor = _AIMED_VISIBILITY * least_visibility / seen if seen > 0 else _UNSEEN_STEEPER
+        return replace(ingredients, steepness=(min(self.placed.steepness * factor, _STEEPEST), _STEEPEST))
+
 
 def attempt_defects(
     recipe: Recipe, pending: Sequence[Ingredients], attempt: int, seconds: defaultdict[str, float]
@@ -194,16 +221,16 @@ def attempt_defects(
         Is added to, by stage.
     """
     start = time.perf_counter()
-    by_kind: dict[tuple[str, int], list[Placed]] = {}
+    by_kind: dict[tuple[tuple[str, ...], int, int, str], list[Placed]] = {}
     for ingredients in pending:
         placed = place(recipe, ingredients, attempt)
         if placed.meets_another(placed.affected()):
             yield Result(placed, SampleStatus.CROWDED, None)
         else:
-            by_kind.setdefault((ingredients.planned.mechanism, placed.window.side), []).append(placed)
+            by_kind.setdefault(placed.kind, []).append(placed)
     seconds["physics"] += time.perf_counter() - start
-    for (_, side), group in sorted(by_kind.items(), key=lambda item: item[0]):
-        step = max(1, _BATCH_PIXELS // side**2)
+    for (_, side, channels, _), group in sorted(by_kind.items(), key=lambda item: item[0]):
+        step = max(1, _BATCH_VALUES // (side**2 * channels))
         for first in range(0, len(group), step):
             yield from _refine(recipe, group[first : first + step], seconds)
 
@@ -218,19 +245,36 @@ def place(recipe: Recipe, ingredients: Ingredients, attempt: int) -> Placed:
     area = planned.asked_area if as_asked else recipe.params(planned.mechanism).area.draw(rng)
     look = _draw_look(recipe, rng, channels=ingredients.source.shape[2])
     offset = (int(rng.integers(0, 1 << 30)), int(rng.integers(0, 1 << 30)))
+    steepness = float(rng.uniform(*ingredients.steepness))
     drawn, extent = _sized(recipe, trajectory, planned.snapshot, drawn, area)
     placement = drawn.on_picture(recipe.size, extent)
     crack = trajectory.crack_at(planned.snapshot)
     distance: NDArray[np.float32] | None = None
     if crack is not None:
-        window, fields, distance = _place_crack(recipe, planned.mechanism, crack, placement, drawn, look, offset)
+        whole, fields, distance = _place_crack(recipe, planned.mechanism, crack, placement, drawn, look, offset)
+        window, whole_fields = whole, fields
     else:
-        window, fields = _place_relief(recipe, trajectory, planned, placement, offset)
-        if not as_asked:
-            fields = _steeper(fields, float(rng.uniform(1.0, _STEEPEST)))
+        whole, whole_fields = _place_relief(recipe, trajectory, planned, placement, offset)
+        whole_fields = _steeper(whole_fields, steepness)
+        window = _seen_window(recipe, whole, whole_fields)
+        fields = {name: values[whole.part(window)] for name, values in whole_fields.items()}
     grain = place_grain(roughness_tile(recipe.seed), offset, window)
     noise = place_noise(noise_tile(recipe.seed), offset, window)
-    return Placed(ingredients, attempt, drawn, extent, window, fields, distance, grain, noise, look)
+    return Placed(
+        ingredients,
+        attempt,
+        drawn,
+        extent,
+        steepness,
+        window,
+        fields,
+        whole,
+        whole_fields,
+        distance,
+        grain,
+        noise,
+        look,
+    )
 
 
 def _as_planned(defect: PlannedDefect) -> DrawnPlacement:
@@ -318,6 +362,22 @@ def _place_relief(
         open_left=planned.from_edge,
     )
     return window, placed
+
+
+def _seen_window(recipe: Recipe, whole: Window, fields: Mapping[str, NDArray[np.float32]]) -> Window:
+    """Where a moved surface can be seen: where it slopes, as far as shades reach.
+
+    A sheet is strained and tilted far beyond that. One that slopes nowhere is moved as a whole.
+    """
+    if "displacement_y" not in fields:
+        return whole
+    surface = fields["height"]
+    steps = [np.abs(np.diff(surface, axis=axis, append=np.take(surface, [-1], axis=axis))) for axis in (0, 1)]
+    slope = np.maximum(*steps)
+    if slope.max() <= SLOPING:
+        return whole
+    reach_px = SHADE_REACH_PX + recipe.npcf.support_px + _REACH_PX
+    return inner_window(slope > _LEVEL, whole, reach_px=reach_px)
 
 
 def _steeper(fields: dict[str, NDArray[np.float32]], factor: float) -> dict[str, NDArray[np.float32]]:

@@ -126,16 +126,17 @@ def _whole_fields(recipe: Recipe, placed: Placed) -> dict[str, NDArray[np.float1
     """Fields on the whole picture, as they are stored: nothing off the part."""
     foreground = placed.ingredients.foreground
     if placed.distance is None:
-        return {name: _on_picture(values, placed.window, foreground) for name, values in placed.fields.items()}
+        whole = placed.whole_window
+        return {name: _on_picture(values, whole, foreground) for name, values in placed.whole_fields.items()}
     opening = np.where(placed.distance < 0, placed.fields["opening"], 0)
-    whole = {"opening": _on_picture(opening, placed.window, foreground)}
+    stored = {"opening": _on_picture(opening, placed.window, foreground)}
     beside = placed.ingredients.trajectory.fields_at(placed.ingredients.planned.snapshot)
     if beside:  # it reaches farther than what is seen of it
         placement = placed.drawn.on_picture(recipe.size, placed.extent)
         window = field_window(beside, placement, size=recipe.size, reach_px=0.0)
         found = place_fields(beside, placement, window)
-        whole |= {name: _on_picture(values, window, foreground) for name, values in found.items()}
-    return whole
+        stored |= {name: _on_picture(values, window, foreground) for name, values in found.items()}
+    return stored
 
 
 def _on_picture(values: NDArray[np.float32], window: Window, foreground: NDArray[np.bool_]) -> NDArray[np.float16]:
@@ -195,7 +196,7 @@ def _defect_record(number: int, result: Result) -> DefectRecord:
     trajectory = placed.ingredients.trajectory
     crack = trajectory.crack_at(planned.snapshot)
     length = float(crack.length()[0]) if crack is not None else 0.0
-    heights = [values for name, values in placed.fields.items() if name in ("depth", "height")]
+    heights = [values for name, values in placed.whole_fields.items() if name in ("depth", "height")]
     center = placed.drawn.on_picture(size, placed.extent).center
     mask = np.zeros((size, size), dtype=bool)
     is_there = result.status is SampleStatus.OK and refined is not None

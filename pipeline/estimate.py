@@ -99,7 +99,7 @@ def _make(trial: Path, recipe: Recipe, rows: Sequence[PlanRow], sources: Sequenc
         renumbered = tuple(row.model_copy(update={"shard": 0, "row": k}) for k, row in enumerate(mine))
         create_sample_arrays(trial, recipe, key, count=count, per_shard=count)
         known = {s.index: s for s in sources if f"{s.dataset}/{s.category}" == key}
-        made = store_samples(SampleSpec(trial, recipe, renumbered, known))
+        [made] = store_samples([SampleSpec(trial, recipe, renumbered, known)])
         total += sum(file.bytes for file in made.record.files)
     return total
 

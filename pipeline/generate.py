@@ -50,12 +50,12 @@ from pipeline.store import (
     read_valid_commits,
     sweep,
 )
-from pipeline.synthesis import SampleSpec, create_sample_arrays, store_samples
+from pipeline.synthesis import SampleSpec, create_sample_arrays, made_together, store_samples
 from refine.passes import settle_process
 
 __all__ = ["Interrupted", "Outcome", "Prepared", "Progress", "SilentProgress", "fill_bank", "generate", "prepare"]
 
-SpecT = TypeVar("SpecT", SourcesSpec, BankSpec, SampleSpec)
+SpecT = TypeVar("SpecT", SourcesSpec, BankSpec, tuple[SampleSpec, ...])
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the user asked)
@@ -319,7 +319,9 @@ def _make_samples(run: _Run, prepared: Prepared) -> list[SampleRecord]:
     rows = [row for record in kept for row in record.rows]
     run.progress.stage("samples", len(prepared.plan), len(rows))
     start = time.perf_counter()
-    for _, result in _run_missing(run, store_samples, [s for s in specs if (s.key, s.shard) not in names]):
+    missing = [s for s in specs if (s.key, s.shard) not in names]
+    groups = made_together(run.recipe, missing, workers=run.executor.workers)
+    for result in (shard for _, shards in _run_missing(run, store_samples, groups) for shard in shards):
         rows.extend(result.record.rows)
         for name, spent in result.seconds.items():
             run.seconds[name] += spent
@@ -368,7 +370,7 @@ def _run_missing(
     finished = 0
     for pair in run.executor.run(function, specs, stop=lambda: run.interruption.requested):
         finished += 1
-        _append_log(run.out, "progress.jsonl", {"stage": type(pair[0]).__name__, "done": finished, "of": len(specs)})
+        _append_log(run.out, "progress.jsonl", {"stage": function.__name__, "done": finished, "of": len(specs)})
         yield pair
     if finished < len(specs):
         raise Interrupted

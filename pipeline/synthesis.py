@@ -1,4 +1,4 @@
-"""Third stage: one shard of samples, from plan rows to arrays on disk and their commit record.
+"""Third stage: shards of samples, from plan rows to arrays on disk and their commit records.
 
 Defects go through physics (fields on a window of the picture), the refinement passes, and the acceptance test, in
 batches of windows of one size. What fails is drawn again at another place, a bounded number of times; a picture's
@@ -8,6 +8,7 @@ without any defect keeps its place in the shard as an unchanged normal with an e
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.config import AUTO
 from manifests.corpus import Picture
 from manifests.fields import FIELDS, FieldSpec
 from manifests.hashing import canonical_json, code_version, sha256_bytes
@@ -37,13 +39,14 @@ __all__ = [
     "ShardResult",
     "create_sample_arrays",
     "keeps_instances",
+    "made_together",
     "make_samples",
     "sample_arrays",
     "sample_fields",
     "store_samples",
 ]
 
-_PIXELS_AT_ONCE = 192 * 256 * 256  # of the samples that are open at a time: bounds memory, and fills the batches
+_PIXELS_AT_ONCE = 256 * 256 * 256  # of the samples that are open at a time: bounds memory, and fills the batches
 
 
 @dataclass(frozen=True)
@@ -123,10 +126,37 @@ def create_sample_arrays(out: Path, recipe: Recipe, key: str, *, count: int, per
         create_array(out, DATA, key, spec, zstd_level=recipe.store.zstd_level)
 
 
-def store_samples(spec: SampleSpec) -> ShardResult:
-    """Make one shard and write it; the record last."""
+def made_together(recipe: Recipe, specs: Sequence[SampleSpec], *, workers: int) -> list[tuple[SampleSpec, ...]]:
+    """Shards in groups that are made at once: small ones, of many categories, fill the batches only together.
+
+    A size of shards that was asked for is kept as the unit of work.
+    """
+    if recipe.store.shard_images != AUTO:
+        return [(spec,) for spec in specs]
+    share = -(-sum(len(spec.rows) for spec in specs) // workers)
+    most = min(share, _PIXELS_AT_ONCE // recipe.size**2)
+    groups: list[tuple[SampleSpec, ...]] = []
+    for spec in specs:
+        before = groups[-1] if groups else ()
+        if before and sum(len(one.rows) for one in (*before, spec)) <= most:
+            groups[-1] = (*before, spec)
+        else:
+            groups.append((spec,))
+    return groups
+
+
+def store_samples(specs: Sequence[SampleSpec]) -> list[ShardResult]:
+    """Make some shards of a corpus together and write them, each with its record last."""
     seconds: defaultdict[str, float] = defaultdict(float)
-    made = list(make_samples(spec, seconds))
+    made = make_samples(specs, seconds)
+    results = []
+    for spec in specs:
+        results.append(_store_shard(spec, list(itertools.islice(made, len(spec.rows))), seconds))
+        seconds.clear()
+    return results
+
+
+def _store_shard(spec: SampleSpec, made: Sequence[MadeSample], seconds: defaultdict[str, float]) -> ShardResult:
     start = time.perf_counter()
     arrays = _stacked(spec.recipe, made)
     record = CommitRecord[SampleRecord](
@@ -165,34 +195,38 @@ def _stack_field(made: Sequence[MadeSample], name: str, size: int) -> NDArray[np
     return stacked
 
 
-def make_samples(spec: SampleSpec, seconds: defaultdict[str, float]) -> Iterator[MadeSample]:
-    """Make the samples of a shard, in order; adds to ``seconds`` by stage."""
+def make_samples(specs: Sequence[SampleSpec], seconds: defaultdict[str, float]) -> Iterator[MadeSample]:
+    """Make the samples of some shards of a corpus, in order; adds to ``seconds`` by stage."""
+    recipe = specs[0].recipe
     bank: dict[tuple[str, int], StoredTrajectory] = {}
-    at_once = max(1, _PIXELS_AT_ONCE // spec.recipe.size**2)
-    for first in range(0, len(spec.rows), at_once):
-        rows = spec.rows[first : first + at_once]
+    at_once = max(1, _PIXELS_AT_ONCE // recipe.size**2)
+    wanted_rows = [(spec, row) for spec in specs for row in spec.rows]
+    for first in range(0, len(wanted_rows), at_once):
+        chosen = wanted_rows[first : first + at_once]
+        rows = [row for _, row in chosen]
         start = time.perf_counter()
-        opened = _open(spec, rows, bank)
+        opened = _open(chosen, bank)
         seconds["read"] += time.perf_counter() - start
         made: dict[int, list[Result]] = {row.index: [] for row in rows}
         for number in range(max(len(row.planned()) for row in rows)):
             wanted = [opened.defect(row, number, made[row.index]) for row in rows if number < len(row.planned())]
-            for result in _settle(spec.recipe, wanted, seconds):
+            for result in _settle(recipe, wanted, seconds):
                 made[result.placed.ingredients.row.index].append(result)
         start = time.perf_counter()
         for row in rows:
-            yield compose(spec.recipe, made[row.index])
+            yield compose(recipe, made[row.index])
         seconds["finish"] += time.perf_counter() - start
 
 
 def _settle(recipe: Recipe, wanted: Sequence[Ingredients], seconds: defaultdict[str, float]) -> list[Result]:
     """Draw each of these defects until it is accepted, or has failed as often as is allowed; in the order given."""
     results: dict[int, Result] = {}
-    pending = wanted
+    pending: Sequence[Ingredients] = wanted
     for attempt in range(recipe.label.attempts):
         for result in attempt_defects(recipe, pending, attempt, seconds):
             results[result.placed.ingredients.row.index] = result
-        pending = [i for i in wanted if results[i.row.index].status is not SampleStatus.OK]
+        failed = [results[i.row.index] for i in wanted if results[i.row.index].status is not SampleStatus.OK]
+        pending = [result.ingredients_again(recipe.label.least_visibility) for result in failed]
         if not pending:
             break
     return [results[i.row.index] for i in wanted]
@@ -200,44 +234,47 @@ def _settle(recipe: Recipe, wanted: Sequence[Ingredients], seconds: defaultdict[
 
 @dataclass(frozen=True)
 class _Opened:
-    """What the samples of some rows are made from, in memory: photographs and parts by number, trajectories."""
+    """What the samples of some rows are made from, in memory, by category and number; trajectories."""
 
-    pictures: Mapping[int, Picture]
-    parts: Mapping[int, NDArray[np.bool_]]
-    sources: Mapping[int, SourceRecord]
+    pictures: Mapping[tuple[str, int], Picture]
+    parts: Mapping[tuple[str, int], NDArray[np.bool_]]
+    sources: Mapping[tuple[str, int], SourceRecord]
     bank: Mapping[tuple[str, int], StoredTrajectory]
 
     def defect(self, row: PlanRow, number: int, before: Sequence[Result]) -> Ingredients:
         """What one defect of a sample is made from; ``before`` are those that were made first."""
-        planned = row.planned()[number]
+        planned, place = row.planned()[number], (f"{row.dataset}/{row.category}", row.source)
         taken, taken_px = taken_place(before) if before else (None, 0)
         return Ingredients(
             row=row,
             number=number,
-            source=self.pictures[row.source],
-            foreground=self.parts[row.source],
-            record=self.sources[row.source],
+            source=self.pictures[place],
+            foreground=self.parts[place],
+            record=self.sources[place],
             trajectory=self.bank[planned.mechanism, planned.trajectory],
             taken=taken,
             taken_px=taken_px,
         )
 
 
-def _open(spec: SampleSpec, rows: Sequence[PlanRow], bank: dict[tuple[str, int], StoredTrajectory]) -> _Opened:
-    pictures = _read_by_row(spec, "source", {row.source for row in rows})
-    parts = _read_by_row(spec, "foreground", {row.source for row in rows})
-    wanted = {(defect.mechanism, defect.trajectory) for row in rows for defect in row.planned()}
+def _open(chosen: Sequence[tuple[SampleSpec, PlanRow]], bank: dict[tuple[str, int], StoredTrajectory]) -> _Opened:
+    recipe, out = chosen[0][0].recipe, chosen[0][0].out
+    sources = {(spec.key, row.source): spec.sources[row.source] for spec, row in chosen}
+    pictures, parts = _read_by_row(out, "source", sources), _read_by_row(out, "foreground", sources)
+    wanted = {(defect.mechanism, defect.trajectory) for _, row in chosen for defect in row.planned()}
     for mechanism, trajectory in sorted(wanted - bank.keys()):
-        bank[mechanism, trajectory] = load_trajectory(spec.out, spec.recipe, mechanism, trajectory)
-    return _Opened(pictures, {number: part > 0 for number, part in parts.items()}, spec.sources, bank)
+        bank[mechanism, trajectory] = load_trajectory(out, recipe, mechanism, trajectory)
+    return _Opened(pictures, {place: part > 0 for place, part in parts.items()}, sources, bank)
 
 
-def _read_by_row(spec: SampleSpec, name: str, wanted: Iterable[int]) -> dict[int, NDArray[Any]]:
-    """Rows of an array by number; neighbours are read at once."""
-    numbers = np.array(sorted(wanted))
-    runs = np.split(numbers, np.nonzero(np.diff(numbers) > 1)[0] + 1)
-    found: dict[int, NDArray[Any]] = {}
-    for run in runs:
-        block = read_rows(spec.out, DATA, spec.key, name, int(run[0]), int(run[-1]) + 1)
-        found.update(zip(run.tolist(), block, strict=True))
+def _read_by_row(out: Path, name: str, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], NDArray[Any]]:
+    """Rows of an array by category and number; neighbours are read at once."""
+    by_category: defaultdict[str, list[int]] = defaultdict(list)
+    for key, number in sorted(wanted):
+        by_category[key].append(number)
+    found: dict[tuple[str, int], NDArray[Any]] = {}
+    for key, numbers in by_category.items():
+        for run in np.split(np.array(numbers), np.nonzero(np.diff(numbers) > 1)[0] + 1):
+            block = read_rows(out, DATA, key, name, int(run[0]), int(run[-1]) + 1)
+            found.update(zip([(key, number) for number in run.tolist()], block, strict=True))
     return found

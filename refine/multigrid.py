@@ -264,11 +264,11 @@ def make_level(equations: Equations) -> Level:
 
 
 def build_levels(finest: Level, equations: Equations, screening_px: float) -> list[Level]:
-    """The level of these equations and coarser ones, until a cell is as large as the screening length (in pixels) or
-    is the whole picture.
+    """The level of these equations and coarser ones, until a cell is as large as half the screening length (in pixels)
+    or is the whole picture: what larger cells would tell, screening has mended.
     """
     levels = [finest]
-    for _ in range(math.ceil(math.log2(max(screening_px, 1.0)))):
+    for _ in range(math.ceil(math.log2(max(0.5 * screening_px, 1.0)))):
         if equations.board.height == equations.board.width == 1:
             break
         equations = _coarser(equations)

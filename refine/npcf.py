@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from refine.flags import numbers
 from refine.multigrid import Board, Colours, Equations, applied, build_levels, make_level, norm, solve
 
 __all__ = ["NpcfSolution", "harmonise", "link_conductivity"]
@@ -95,7 +96,7 @@ def harmonise(
         rendering=board.pack(rendering.transpose(0, 1)),
         resistance=board.pack(0.5 / link_conductivity(coverage, crack_conductivity)[None], torch.inf),
         kept=board.pack((1 - coverage if kept is None else kept)[None]),
-        inside=board.pack(support[None].to(source.dtype)),
+        inside=board.pack(numbers(support, source.dtype)[None]),
     )
     equations, b = _assemble(board, pictures, 1 / screening_px**2)
     level = make_level(equations)
@@ -126,7 +127,7 @@ def _inside(support: Tensor, image: Tensor, source: Tensor) -> Tensor:
     """The image in the support, the source outside: chosen bit by bit, several times as fast as by `torch.where`."""
     whole = torch.int64 if image.dtype == torch.float64 else torch.int32
     bits, kept = image.view(whole), source.view(whole)
-    chosen = -support[:, None].to(whole)  # all bits, or none
+    chosen = -numbers(support, whole)[:, None]  # all bits, or none
     bits.bitwise_xor_(kept).bitwise_and_(chosen).bitwise_xor_(kept)
     return image
 

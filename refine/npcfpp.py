@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from manifests.config import NpcfppConfig
+from refine.flags import channel_mean, numbers
 from refine.stencils import box_maximum, box_mean
 from refine.synergy import (
     EdgeBlock,
@@ -79,12 +80,12 @@ class BoundarySynergy(nn.Module):
             Finished pictures; equal to ``coarse`` outside the support.
         """
         config = self.config
-        if not bool((distance < _NO_OUTLINE * config.band_px).any()):
+        if bool(distance.amin() >= _NO_OUTLINE * config.band_px):
             return coarse
         batch = len(source)
         levels = max(1, min(config.levels, max_level(source.shape[2:], config.wavelet)))
         both = wavedec2(torch.cat([source, coarse]), wavelet=config.wavelet, mode=config.mode, levels=levels)
-        bright = both.approximation.mean(dim=1, keepdim=True)
+        bright = channel_mean(both.approximation)
         brightness = bright[batch:] / bright[:batch].clamp_min(0.02)
         details = [stacked(level) for level in reversed(both.details)]  # finest first
         changes = self._changes([(d[:batch], d[batch:]) for d in details], brightness, distance[:, None], noise)
@@ -120,5 +121,5 @@ def _sub_bands_of(noise: Tensor, stride: int, size: torch.Size) -> Tensor:
 def _rim(support: Tensor) -> Tensor:
     """1 within the support, falling to 0 over its rim, (B, H, W) float."""
     side = 2 * _RIM_PX + 1
-    outside = box_maximum((~support)[:, None].to(torch.uint8), side)
-    return box_mean(1.0 - outside, side)[:, 0] * support
+    outside = box_maximum((~support)[:, None].view(torch.uint8), side)
+    return box_mean(1.0 - outside, side)[:, 0] * numbers(support, torch.float32)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from refine.flags import below, chosen, numbers
 from refine.photograph import Optics
 from refine.radiance import Material, Radiance
 from refine.scene import CrackBatch, CrackLook
@@ -55,7 +56,8 @@ def opening_radiance(
     foreground : (B, H, W) bool tensor
         Where the part is.
     """
-    coverage = strip_coverage(crack.distance, crack.opening) * foreground
+    there = numbers(foreground, grain.dtype)
+    coverage = strip_coverage(crack.distance, crack.opening) * there
     facing = _facing(crack.distance, optics.light)
     reflectance = material.albedo(material.wall)
     inside = _slot_radiance(crack, look.depth_to_width, facing, optics.directional, reflectance)
@@ -65,8 +67,8 @@ def opening_radiance(
     factor = torch.lerp(outside[:, None].expand_as(inside), inside, coverage[:, None])
     glint = _glint(crack, grain, look, facing, optics.directional)
     return Radiance(
-        factor=torch.where(foreground[:, None], factor, torch.ones((), dtype=factor.dtype, device=factor.device)),
-        light=(glint * foreground)[:, None],
+        factor=chosen(foreground, factor, torch.ones_like(factor)),
+        light=(glint * there)[:, None],
         lost=coverage,
     )
 
@@ -99,7 +101,7 @@ def _beyond(distance: Tensor, across: Tensor, along: Tensor) -> Tensor:
     rest = (across + along).mul_(0.5).sub_(distance.abs()).clamp_min_(0)
     corner = torch.minimum(rest, along)
     share = (corner / along.clamp_min(1e-6)).mul_(corner).mul_(0.5).add_(rest).sub_(corner).div_(across.clamp_min(1e-6))
-    return torch.where(distance >= 0, share, 1 - share)
+    return torch.lerp(share, 1 - share, below(distance, 0))
 
 
 def _facing(distance: Tensor, light: Tensor) -> Tensor:
@@ -148,7 +150,7 @@ def _lip_radiance(crack: CrackBatch, grain: Tensor, look: CrackLook, facing: Ten
 
 def _debris_radiance(crack: CrackBatch, grain: Tensor, look: CrackLook) -> Tensor:
     reach = _DEBRIS_PX + 0.5 * crack.opening
-    density = torch.exp(-crack.distance.clamp_min(0) / reach) * (crack.opening > 0)
+    density = torch.exp(-crack.distance.clamp_min(0) / reach) * below(-crack.opening, 0)
     patchy = (0.5 + 0.8 * grain).clamp_(0, 2)
     return torch.exp(-2.303 * look.debris[:, None, None] * density * patchy)
 

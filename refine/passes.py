@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manifests.config import LabelConfig, NpcfConfig, NpcfppConfig, RefineStage
+from refine.flags import channel_maximum, from_bytes, is_below
 from refine.label import label_change, quantised, white_level
 from refine.npcf import harmonise
 from refine.npcfpp import BoundarySynergy
@@ -273,10 +274,10 @@ def _support(picture: Tensor, scene: Scene, drawn: Rendering, support_px: int) -
     """Where a change is allowed, (B, H, W) bool: around an opening, and around all that the new surface changes."""
     support = torch.zeros_like(scene.foreground)
     if scene.relief is not None:
-        changed = (drawn.image - picture).abs().amax(dim=1) > _UNCHANGED
+        changed = is_below(-channel_maximum((drawn.image - picture).abs())[:, 0], -_UNCHANGED)
         support = _dilated(changed, support_px)
     if scene.crack is not None:
-        support = support | ((scene.crack.distance < support_px) & (scene.crack.opening > 0))
+        support = support | (is_below(scene.crack.distance, support_px) & is_below(-scene.crack.opening, 0))
     return support & scene.foreground
 
 
@@ -337,7 +338,7 @@ def _crack_look(crack: CrackArrays, device: str) -> CrackLook:
 
 def _dilated(flags: Tensor, radius: int) -> Tensor:
     """Flags (B, H, W) grown by a square of this radius, pixels."""
-    return box_maximum(flags[:, None].to(torch.uint8), 2 * radius + 1)[:, 0] > 0
+    return from_bytes(box_maximum(flags[:, None].view(torch.uint8), 2 * radius + 1)[:, 0])
 
 
 def _picture(source: Tensor) -> Tensor:

@@ -26,18 +26,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from refine.flags import below, chosen, is_below, numbers
 from refine.photograph import Optics
 from refine.radiance import Material, Radiance
 from refine.scene import ReliefBatch, ReliefLook
 from refine.stencils import box_maximum, box_mean, central_gradient, halved
 
-__all__ = ["moved_texture", "relief_radiance"]
+__all__ = ["SHADE_REACH_PX", "SLOPING", "moved_texture", "relief_radiance"]
 
 _ELEVATION = math.radians(35.0)  # of the light above the surface: rigs that look for relief stand low
 _DIRECTIONAL_LEAST = 0.6  # share of the light that has a direction, where the photograph tells of less
 _GLOSS_LEAST = 0.2  # a flat surface shows no highlight, however glossy, unless the lamp stands where it is mirrored
 _SKY_SCALES_PX = (4, 8, 16)
 _SHADE_STEPS_PX = (2.0, 4.0, 6.0, 9.0, 13.0, 18.0)
+SHADE_REACH_PX = _SHADE_STEPS_PX[-1]
 _LAMP = 0.4  # extent of the lamp / its distance
 _SKY_STEEPNESS = 2.0  # a bowl of radius r whose floor lies h below its surroundings sees 1 / (1 + (h/r)^2) of the sky
 _LOST_SHARE = 0.12  # of the deepest point: from there on the old surface is gone
@@ -46,7 +48,7 @@ _OPAQUE_LEAST_PX = 0.3
 _FLOOR_GRAIN = 0.12
 _PRODUCT_GRAIN = 0.10
 _TAPS_REACH = 3  # pixels beyond the border that a tap may ask for
-_SLOPING = 0.04  # a slope that light makes anything of
+SLOPING = 0.04  # a slope that light makes anything of
 _NEAR_RELIEF_PX = 9  # side of the squares over which moved texture gives way to still
 _MOVED_PX = 0.05  # a texture that moves less is left alone
 
@@ -72,14 +74,13 @@ def relief_radiance(
     factor = _shading(surface, normal, material.albedo(material.wall), optics)
     bare = _share_of_peak(relief.depth, _LOST_SHARE)
     hidden = 1 - torch.exp(-relief.product / (_OPAQUE_SHARE * _peak(relief.depth)).clamp_min(_OPAQUE_LEAST_PX))
-    lost = torch.maximum(bare, hidden) * foreground
-    if bool((lost > 0).any()):
+    there = numbers(foreground, surface.dtype)
+    lost = torch.maximum(bare, hidden) * there
+    if bool(lost.amax() > 0):
         factor.mul_(_matter(material, bare, hidden, grain, look))
     gloss = _gloss(normal, look, optics) * (1 - lost)
-    one = torch.ones((), dtype=factor.dtype, device=factor.device)
-    return Radiance(
-        factor=torch.where(foreground[:, None], factor, one), light=(gloss * foreground)[:, None], lost=lost
-    )
+    factor = chosen(foreground, factor, torch.ones_like(factor))
+    return Radiance(factor=factor, light=(gloss * there)[:, None], lost=lost)
 
 
 def _peak(field: Tensor) -> Tensor:
@@ -155,7 +156,7 @@ def _matter(material: Material, bare: Tensor, hidden: Tensor, grain: Tensor, loo
     rough = (look.floor[:, None, None] * (1 + _FLOOR_GRAIN * grain).clamp_(0.4, 1.6))[:, None]
     floor = material.smoothing().clamp_(0.03, 30).mul_(rough)
     ground = floor.sub_(1).mul_(bare[:, None]).add_(1)
-    if not bool((hidden > 0).any()):
+    if not bool(hidden.amax() > 0):
         return ground
     reflectance = material.albedo(material.shown).clamp_min_(0.01)
     product = look.product[:, :, None, None] / reflectance * (1 + _PRODUCT_GRAIN * grain).clamp_(0.4, 1.6)[:, None]
@@ -185,7 +186,8 @@ def moved_texture(source: Tensor, relief: ReliefBatch) -> Tensor:
         return source
     near = _near_relief(relief)
     down, right = (relief.displacement_y * near).flatten(), (relief.displacement_x * near).flatten()
-    there = (torch.maximum(down.abs(), right.abs()) > _MOVED_PX).nonzero()[:, 0]  # most of a picture lies still
+    still = is_below(torch.maximum(down.abs(), right.abs()), _MOVED_PX)
+    there = (~still).nonzero()[:, 0]  # most of a picture lies still
     batch, channels, height, width = source.shape
     sample, place = there // (height * width), there % (height * width)
     y = (place // width).to(source.dtype) - down[there]
@@ -216,7 +218,7 @@ def _near_relief(relief: ReliefBatch) -> Tensor:
     it, but every pixel of a fine texture would differ.
     """
     down, right = central_gradient(relief.height - relief.depth)
-    steep = (down * down + right * right > _SLOPING**2).to(down.dtype)
+    steep = below(-(down * down + right * right), -(SLOPING**2))
     steep = torch.where(steep.amax(dim=(1, 2), keepdim=True) > 0, steep, 1.0)  # a flat sheet is moved as a whole
     around = box_maximum(steep[:, None], _NEAR_RELIEF_PX)
     return box_mean(around, _NEAR_RELIEF_PX)[:, 0]

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from refine.camera import GAMMA, add_noise, expose, power
+from refine.flags import below, channel_mean, chosen
 from refine.openings import opening_radiance
 from refine.photograph import Optics
 from refine.radiance import Radiance, material_of
 from refine.relief import moved_texture, relief_radiance
-from refine.scene import Look, Scene
+from refine.scene import CrackBatch, Look, Scene
 from refine.stencils import box_maximum, box_mean, central_gradient, cross_maximum
 
 __all__ = ["FAR_PX", "Rendering", "paste", "render"]
@@ -64,25 +65,25 @@ def render(source: Tensor, scene: Scene, look: Look, optics: Optics) -> Renderin
     kept = torch.ones_like(scene.grain)
     distance = torch.full_like(scene.grain, FAR_PX)
     if scene.relief is not None and look.relief is not None:
-        moved = torch.where(scene.foreground[:, None], moved_texture(source, scene.relief), source)
+        moved = chosen(scene.foreground, moved_texture(source, scene.relief), source)
     material = material_of(moved, optics.brightest)
     if scene.relief is not None and look.relief is not None:
         surface = relief_radiance(material, scene.relief, scene.grain, look.relief, optics, scene.foreground)
-        if bool((surface.lost > 0).any()):
+        if bool(surface.lost.amax() > 0):
             distance = torch.minimum(distance, _outline_distance(surface.lost))
         kept = torch.zeros_like(kept)
         found.append(surface)
     if scene.crack is not None and look.crack is not None:
         opening = opening_radiance(material, scene.crack, scene.grain, look.crack, optics, scene.foreground)
-        distance = torch.minimum(distance, torch.where(scene.crack.opening > 0, scene.crack.distance, FAR_PX))
+        distance = torch.minimum(distance, _near_distance(scene.crack))
         kept = torch.minimum(kept, 1 - opening.lost)
         found.append(opening)
     light = _joined(found)
     drawn = expose(material.shown, light.factor, light.light, material.brightest, optics.blur_px).clamp_(0, 1)
-    left = power(light.factor.mean(dim=1).clamp(1e-4, 1), 1 / GAMMA) * (1 - light.lost)
+    left = power(channel_mean(light.factor)[:, 0].clamp(1e-4, 1), 1 / GAMMA) * (1 - light.lost)
     drawn = add_noise(drawn, left, scene.noise, optics.noise).clamp_(0, 1)
     # the blur reaches past the part's outline
-    image = torch.where(scene.foreground[:, None], drawn, source)
+    image = chosen(scene.foreground, drawn, source)
     return Rendering(image=image, coverage=light.lost, kept=kept, distance=distance)
 
 
@@ -98,9 +99,15 @@ def _joined(found: list[Radiance]) -> Radiance:
     )
 
 
+def _near_distance(crack: CrackBatch) -> Tensor:
+    """Distance to the lips; `FAR_PX` out of reach of any crack."""
+    away = 1 - below(-crack.opening, 0)
+    return torch.lerp(crack.distance, torch.full_like(crack.distance, FAR_PX), away)
+
+
 def _outline_distance(lost: Tensor) -> Tensor:
     """Signed distance to the line where half is lost, in steps of an octagon, smoothed; `FAR_PX` where nothing is."""
-    inside = (lost >= 0.5)[:, None].to(torch.uint8)
+    inside = 1 - below(lost, 0.5)[:, None].to(torch.uint8)
     distance = box_mean(_steps_from(inside) - _steps_from(1 - inside), 3)[:, 0]
     nothing = inside.amax(dim=(1, 2, 3)) == 0
     return torch.where(nothing[:, None, None], FAR_PX, distance.to(lost.dtype))
@@ -114,7 +121,7 @@ def _steps_from(flags: Tensor) -> Tensor:
         total += step * (1 - reached.float())
         # squares reach too far along the diagonal and crosses not far enough: in turn they make an octagon
         reached = cross_maximum(reached) if number < _FINE_STEPS and number % 2 else box_maximum(reached, 2 * step + 1)
-    return total - 0.5 * (total > 0).float()
+    return total - 0.5 * total.clamp_max(1)
 
 
 def paste(source: Tensor, scene: Scene, look: Look) -> Tensor:

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from refine.flags import below, channel_mean
 from refine.stencils import box_maximum, box_mean, central_gradient
 from refine.wavelets import Details
 
@@ -91,17 +92,17 @@ def level_statistics(source: Tensor, result: Tensor, brightness: Tensor, distanc
     What lies on the other side of the outline, ``distance`` (B, 1, h, w) being of the other sign, does not count: there
     the grain may be whole. Coefficients far larger than the grain are an outline's and count less.
     """
-    own, both = (source * source).mean(dim=1), (source * result).mean(dim=1)
+    own, both = (channel_mean(source * other)[:, 0] for other in (source, result))
     energy = box_mean(own, _BOX) + _TINY
-    weight = energy / (energy + ((result - source) ** 2).mean(dim=1))
-    inside = (distance < 0).to(own.dtype)
-    there = (result * result).mean(dim=1)
+    weight = energy / (energy + channel_mean((result - source).square())[:, 0])
+    inside = below(distance, 0)
+    there = channel_mean(result * result)[:, 0]
     sides = []
     for side in (inside, 1 - inside):
         counted = weight * side
         transfer = box_mean(both * counted, _BOX) / (box_mean(own * counted, _BOX) + _TINY)
         sides.append((transfer, box_mean(there * side, _BOX) / box_mean(side, _BOX).clamp_min(_TINY)))
-    transfer, present = (torch.where(distance < 0, a, b) for a, b in zip(*sides, strict=True))
+    transfer, present = (torch.lerp(b, a, inside.expand_as(a)) for a, b in zip(*sides, strict=True))
     return LevelStatistics(energy, present, transfer, brightness)
 
 
@@ -157,9 +158,7 @@ class GrainBlock(nn.Module):
     def forward(self, source: Tensor, distance: Tensor) -> Tensor:
         """Weight from the photograph's sub-bands (B, C, 3, h, w) and the signed distance (B, 1, h, w), pixels."""
         down, right = source[:, :, 0], source[:, :, 1]
-        yy, xx, yx = (
-            box_mean((a * b).mean(dim=1, keepdim=True), _BOX) for a, b in ((down, down), (right, right), (down, right))
-        )
+        yy, xx, yx = (box_mean(channel_mean(a * b), _BOX) for a, b in ((down, down), (right, right), (down, right)))
         apart = ((yy - xx) ** 2 + 4 * yx * yx + _TINY**2).sqrt()
         coherence = apart / (yy + xx + _TINY)
         cosine = (yy - xx) / apart  # of twice the angle between the gradient and the way down
@@ -209,14 +208,15 @@ def outline_step(change: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tens
     y, x = (g[:, None] for g in central_gradient(distance[:, 0]))
     channels, height, width = change.shape[1:]
     down, right = (g.reshape(change.shape) for g in central_gradient(change.reshape(-1, height, width)))
-    near = (distance.abs() < _OUTLINE_REACH_PX).to(change.dtype)
+    near = below(distance.abs(), _OUTLINE_REACH_PX)
     slopes = near * (down * y + right * x)
-    slope = slopes.mean(dim=1, keepdim=True)
+    slope = channel_mean(slopes)
     first = slope * distance
     line = 0.5 * (1.5 - distance.abs()).clamp(0, 1)  # sums to 1 across the outline: to its length over an area
-    maps = torch.cat([slopes, slope, first, first * distance, slope * slope, near, line], dim=1)
+    maps = torch.cat([slopes, first, first * distance, slope * slope, near, line], dim=1)
     moments = box_mean(maps, _OUTLINE_BOX)
-    total, middle, second, energy, share, length = (moments[:, channels + k : channels + k + 1] for k in range(6))
+    middle, second, energy, share, length = (moments[:, channels + k : channels + k + 1] for k in range(5))
+    total = channel_mean(moments[:, :channels])
     coherent = total * total / (total * total + energy * share / _OUTLINE_PIXELS + _TINY**2)
     total = torch.where(total.abs() > _TINY, total, _TINY)
     slant = (y * x).square() / (y * y + x * x).square().clamp_min(_TINY)  # 0 along the axes, 1/4 across the diagonals

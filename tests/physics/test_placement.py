@@ -18,6 +18,7 @@ from physics.placement import (
     Window,
     crack_window,
     field_window,
+    inner_window,
     place_crack,
     place_fields,
     place_grain,
@@ -392,6 +393,31 @@ def test_without_a_wiggle_the_tile_is_of_no_account():
     moved = place_fields({"depth": hump(32)}, placement, Window(0, 0, 64), wiggle_px=1.0, tile=roughness_tile(2))
     assert_array_equal(plain["depth"], still["depth"])
     assert np.abs(plain["depth"] - moved["depth"]).max() > 0.01 * plain["depth"].max()
+
+
+def test_an_inner_window_holds_the_flags_and_what_is_near_them():
+    there = np.zeros((256, 256), dtype=bool)
+    there[100:120, 200:230] = True
+    within = Window(30, 40, 256)
+    inner = inner_window(there, within, reach_px=10.0)
+    rows, columns = within.part(inner)
+    assert inner.side == 64 < within.side
+    assert there[rows, columns].sum() == there.sum()
+    assert rows.start <= 90
+    assert rows.stop >= 130
+    assert columns.start <= 190
+    assert columns.stop >= 240
+    assert_array_equal(np.arange(600)[within.slices[0]][rows], np.arange(600)[inner.slices[0]])
+
+
+def test_an_inner_window_never_leaves_the_outer_one():
+    there = np.zeros((128, 128), dtype=bool)
+    there[:3, 125:] = True
+    within = Window(7, 9, 128)
+    rows, columns = within.part(inner_window(there, within, reach_px=6.0))
+    assert (rows.start, columns.stop) == (0, 128)
+    assert inner_window(np.ones_like(there), within, reach_px=6.0) == within
+    assert inner_window(np.zeros_like(there), within, reach_px=6.0) == within
 
 
 def test_a_field_of_nothing_gets_the_smallest_window():

@@ -59,7 +59,7 @@ def parts(spec: SampleSpec) -> NDArray[np.bool_]:
 
 
 def make(spec: SampleSpec) -> list[MadeSample]:
-    return list(make_samples(spec, defaultdict(float)))
+    return list(make_samples([spec], defaultdict(float)))
 
 
 def recount(spec: SampleSpec, made: MadeSample) -> PictureCounts:
@@ -107,7 +107,7 @@ def test_picture_of_16_bits_keeps_the_lower_ones_of_its_photograph(deep: SampleS
 def test_shard_of_16_bits_is_stored_with_all_of_them(deep: SampleSpec) -> None:
     count = len(deep.rows)
     create_sample_arrays(deep.out, deep.recipe, deep.key, count=count, per_shard=count)
-    store_samples(deep)
+    store_samples([deep])
     made = make(deep)
     for name, expected in (("image", [m.image for m in made]), ("stage_npcf", [m.stages["npcf"] for m in made])):
         stored = read_array(deep.out, DATA, deep.key, name, 0, count)

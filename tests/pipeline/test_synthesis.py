@@ -51,7 +51,7 @@ def spec(request: pytest.FixtureRequest) -> SampleSpec:
 
 
 def make(spec: SampleSpec) -> list[MadeSample]:
-    return list(make_samples(spec, defaultdict(float)))
+    return list(make_samples([spec], defaultdict(float)))
 
 
 def photograph(spec: SampleSpec, made: MadeSample) -> NDArray[Any]:
@@ -84,9 +84,43 @@ def test_samples_one_at_a_time_are_those_of_the_batch(spec: SampleSpec) -> None:
 def test_batches_of_any_size_and_order_give_the_same_samples(spec: SampleSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {sample.record.index: sample for sample in make(spec)}
     monkeypatch.setattr(synthesis, "_PIXELS_AT_ONCE", 5 * 64 * 64)
-    monkeypatch.setattr(attempt, "_BATCH_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr(attempt, "_BATCH_VALUES", 2 * 64 * 64)
     for sample in make(replace(spec, rows=spec.rows[::-1])):
         assert_same(sample, expected[sample.record.index])
+
+
+def test_shards_made_together_are_what_each_is_alone(whole: SampleSpec) -> None:
+    parts = [replace(whole, rows=whole.rows[:2]), replace(whole, rows=whole.rows[2:])]
+    for one, other in zip(make_samples(parts, defaultdict(float)), make(whole), strict=True):
+        assert_same(one, other)
+
+
+def test_small_shards_are_made_together_and_shards_of_a_size_asked_for_alone(whole: SampleSpec) -> None:
+    shards = [replace(whole, rows=whole.rows[k : k + 1]) for k in range(4)]
+    assert synthesis.made_together(whole.recipe, shards, workers=1) == [(shard,) for shard in shards]
+    free = whole.recipe.model_copy(update={"store": whole.recipe.store.model_copy(update={"shard_images": "auto"})})
+    assert synthesis.made_together(free, shards, workers=1) == [tuple(shards)]
+    assert synthesis.made_together(free, shards, workers=2) == [tuple(shards[:2]), tuple(shards[2:])]
+
+
+def hidden(made: attempt.Result, visibility: float, status: SampleStatus) -> attempt.Result:
+    assert made.refined is not None
+    return replace(made, status=status, refined=replace(made.refined, visibility=visibility))
+
+
+def test_next_draw_of_a_hidden_relief_is_as_much_steeper_as_its_visibility_fell_short(whole: SampleSpec) -> None:
+    opened = synthesis._open([(whole, row) for row in whole.rows], {})
+    wanted = [opened.defect(row, 0, []) for row in whole.rows]
+    made = next(iter(attempt.attempt_defects(whole.recipe, wanted, 0, defaultdict(float))))
+    ranges = [
+        hidden(made, visibility, SampleStatus.HIDDEN).ingredients_again(1.0).steepness for visibility in (0.9, 0.6, 0.3)
+    ]
+    assert ranges == [(pytest.approx(1.5 / 0.9), 3.0), (pytest.approx(2.5), 3.0), (3.0, 3.0)]
+    unseen = hidden(made, 0.0, SampleStatus.INVISIBLE).ingredients_again(1.0)
+    assert unseen.steepness[0] > 1
+    again = hidden(replace(made, placed=attempt.place(whole.recipe, unseen, 1)), 0.9, SampleStatus.HIDDEN)
+    assert again.ingredients_again(1.0).steepness[0] >= unseen.steepness[0]
+    assert hidden(made, 0.9, SampleStatus.AREA_BELOW).ingredients_again(1.0) is made.placed.ingredients
 
 
 def test_samples_are_those_that_were_stored(spec: SampleSpec) -> None:
