@@ -48,8 +48,8 @@ class DetectorConfig(Section):
         5, ge=1, le=31, description="side of the square of cells whose mean is seen beside the cell itself, odd"
     )
     hidden: Count = Field(64, description="units of the segmentation head")
-    memory_cells: Count = Field(4096, description="normal cells that are remembered for each category")
-    neighbours: int = Field(3, ge=1, le=64, description="nearest normal cells whose mean distance is the abnormality")
+    memory_cells: Count = Field(16384, description="normal cells that are remembered for each category")
+    neighbours: int = Field(1, ge=1, le=64, description="nearest normal cells whose mean distance is the abnormality")
 
 
 class CellsConfig(Section):

@@ -154,7 +154,7 @@ class Detector:
         about, tensors = _read(path)
         try:
             config = DetectorConfig.model_validate(about["config"])
-            fusion = Fusion(**about["fusion"])
+            fusion = Fusion.from_json(about["fusion"])
             extractor = FeatureExtractor(config, device=device)
             head = SegmentationHead(len(tensors["head.mean"]), config.hidden)
             head.load_state_dict({n.removeprefix("head."): v for n, v in tensors.items() if n.startswith("head.")})

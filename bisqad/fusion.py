@@ -1,21 +1,23 @@
 """From two maps to one score: how far a cell is from normality, and how much it looks like a defect.
 
-Both maps are brought to mean 0 and spread 1 over held-out normal cells, and mixed. The score of a picture is the mean
-over the highest cells of such a mixture. Three numbers are chosen: the share of the head in the map, its share in the
-picture's score, and how many cells count as the highest. They are chosen on normals and samples that were held out of
-training, each mechanism's samples scored by a head that never saw that mechanism.
+Both maps are measured by what held-out normal pictures show at the same distance from the border, and mixed. The score
+of a picture is the mean over the highest cells of such a mixture. Three numbers are chosen: the share of the head in the
+map, its share in the picture's score, and how many cells count as the highest. They are chosen on normals and samples
+that were held out of training, each mechanism's samples scored by a head that never saw that mechanism.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bisqad.metrics import image_auroc, pixel_average_precision
+from bisqad.profile import BorderProfile
 
 __all__ = ["Fusion", "HeldOutMaps", "choose_fusion"]
 
@@ -42,6 +44,12 @@ class HeldOutMaps:
     distance: Sequence[Tensor]
     labels: Sequence[Tensor]
 
+    def standardised(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Both sorts of maps, measured by those of the normals among them."""
+        sound = [k for k, label in enumerate(self.labels) if not bool(label.any())]
+        head, distance = (BorderProfile.of([maps[k] for k in sound]) for maps in (self.head, self.distance))
+        return [head.standardised(m) for m in self.head], [distance.standardised(m) for m in self.distance]
+
 
 @dataclass(frozen=True)
 class Fusion:
@@ -49,8 +57,8 @@ class Fusion:
 
     Attributes
     ----------
-    head_mean, head_spread, distance_mean, distance_spread : float
-        Of both maps, over held-out normal cells.
+    head, distance : BorderProfile
+        Of both maps, over held-out normals.
     map_share, image_share : float
         Share of the head in the map, and in the picture's score; the rest is normality's.
     highest : float
@@ -59,61 +67,64 @@ class Fusion:
         What the choice reached on what it was made on, mean over mechanisms.
     """
 
-    head_mean: float
-    head_spread: float
-    distance_mean: float
-    distance_spread: float
+    head: BorderProfile
+    distance: BorderProfile
     map_share: float
     image_share: float
     highest: float
     image_auroc: float
     pixel_ap: float
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Fusion:
+        """From ``dataclasses.asdict``, after a way through JSON.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            It is not one.
+        """
+        profiles = {
+            name: BorderProfile(*(tuple(float(v) for v in values[name][part]) for part in ("mean", "spread")))
+            for name in ("head", "distance")
+        }
+        numbers = ("map_share", "image_share", "highest", "image_auroc", "pixel_ap")
+        return cls(**profiles, **{name: float(values[name]) for name in numbers})
+
     def score_map(self, head: Tensor, distance: Tensor) -> Tensor:
         """Both maps (h, w) as one."""
-        return _mixed(*self._standard(head, distance), self.map_share)
+        return _mixed(self.head.standardised(head), self.distance.standardised(distance), self.map_share)
 
     def image_score(self, head: Tensor, distance: Tensor) -> float:
         """Score of a picture from its maps (h, w)."""
-        return float(_highest(_mixed(*self._standard(head, distance), self.image_share), self.highest))
-
-    def _standard(self, head: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
-        return (head - self.head_mean) / self.head_spread, (distance - self.distance_mean) / self.distance_spread
+        mixed = _mixed(self.head.standardised(head), self.distance.standardised(distance), self.image_share)
+        return float(_mean_of_highest(mixed, self.highest))
 
 
-def choose_fusion(held_out: Sequence[HeldOutMaps], *, head_mean: float, head_spread: float) -> Fusion:
+def choose_fusion(held_out: Sequence[HeldOutMaps], *, head: BorderProfile, distance: BorderProfile) -> Fusion:
     """The mixture that tells held-out samples best from held-out normals, in the mean over mechanisms.
 
     Parameters
     ----------
     held_out : sequence of HeldOutMaps
-        One for each mechanism; every head's logits are standardised over its own normals.
-    head_mean, head_spread : float
-        Of the final head's logits over held-out normal cells: kept for use.
+        One for each mechanism; every head's logits are measured over its own normals.
+    head, distance : BorderProfile
+        Of the final head's logits and of the distances, over held-out normals: kept for use.
 
     Returns
     -------
     Fusion
         Where several do equally well, the one nearest to an even mixture.
     """
-    heads, distances, truths = [], [], []
-    for maps in held_out:
-        normal = [k for k, label in enumerate(maps.labels) if not bool(label.any())]
-        heads.append(_standardised(maps.head, normal)[0])
-        distances.append(_standardised(maps.distance, normal)[0])
-        truths.append(torch.tensor([bool(label.any()) for label in maps.labels]))
-    first = held_out[0]
-    normal = [k for k, label in enumerate(first.labels) if not bool(label.any())]
-    _, distance_mean, distance_spread = _standardised(first.distance, normal)
-    pixel = {s: _pixel_ap(heads, distances, [maps.labels for maps in held_out], s) for s in _SHARES}
-    image = {(share, top): _image_auroc(heads, distances, truths, share, top) for share in _SHARES for top in _HIGHEST}
-    map_share = max(_SHARES, key=lambda s: (round(pixel[s], 4), -abs(s - 0.5)))
+    standardised = [maps.standardised() for maps in held_out]
+    labels = [maps.labels for maps in held_out]
+    pixel = {share: _pixel_ap(standardised, labels, share) for share in _SHARES}
+    image = {(share, top): _image_auroc(standardised, labels, share, top) for share in _SHARES for top in _HIGHEST}
+    map_share = max(_SHARES, key=lambda share: (round(pixel[share], 4), -abs(share - 0.5)))
     image_share, top = max(image, key=lambda choice: (round(image[choice], 4), -abs(choice[0] - 0.5)))
     return Fusion(
-        head_mean=head_mean,
-        head_spread=head_spread,
-        distance_mean=distance_mean,
-        distance_spread=distance_spread,
+        head=head,
+        distance=distance,
         map_share=map_share,
         image_share=image_share,
         highest=top,
@@ -122,46 +133,31 @@ def choose_fusion(held_out: Sequence[HeldOutMaps], *, head_mean: float, head_spr
     )
 
 
-def _standardised(maps: Sequence[Tensor], normal: Sequence[int]) -> tuple[list[Tensor], float, float]:
-    """Maps brought to mean 0 and spread 1 over those at the positions ``normal``, and both numbers."""
-    cells = torch.cat([maps[k].flatten() for k in normal])
-    mean, spread = float(cells.mean()), max(float(cells.std(correction=0)), 1e-6)
-    return [(m - mean) / spread for m in maps], mean, spread
+_Standardised = Sequence[tuple[list[Tensor], list[Tensor]]]
 
 
 def _mixed(head: Tensor, distance: Tensor, share: float) -> Tensor:
     return share * head + (1 - share) * distance
 
 
-def _highest(values: Tensor, share: float) -> Tensor:
-    """Mean over the highest cells of a map."""
+def _mean_of_highest(values: Tensor, share: float) -> Tensor:
     return values.flatten().topk(max(1, round(share * values.numel()))).values.mean()
 
 
-def _image_auroc(
-    heads: Sequence[list[Tensor]],
-    distances: Sequence[list[Tensor]],
-    truths: Sequence[Tensor],
-    share: float,
-    top: float,
-) -> float:
+def _image_auroc(maps: _Standardised, labels: Sequence[Sequence[Tensor]], share: float, top: float) -> float:
     found = []
-    for head, distance, truth in zip(heads, distances, truths, strict=True):
-        scores = torch.stack([_highest(_mixed(h, d, share), top) for h, d in zip(head, distance, strict=True)])
-        found.append(image_auroc(scores.numpy(), truth.numpy()))
+    for (heads, distances), own in zip(maps, labels, strict=True):
+        mixed = [_mixed(h, d, share) for h, d in zip(heads, distances, strict=True)]
+        scores = [float(_mean_of_highest(m, top)) for m in mixed]
+        found.append(image_auroc(scores, [bool(label.any()) for label in own]))
     return float(np.mean(found))
 
 
-def _pixel_ap(
-    heads: Sequence[list[Tensor]],
-    distances: Sequence[list[Tensor]],
-    labels: Sequence[Sequence[Tensor]],
-    share: float,
-) -> float:
+def _pixel_ap(maps: _Standardised, labels: Sequence[Sequence[Tensor]], share: float) -> float:
     found = []
-    for head, distance, label in zip(heads, distances, labels, strict=True):
-        values = torch.cat([_mixed(h, d, share).flatten() for h, d in zip(head, distance, strict=True)])
-        truth = torch.cat([part.flatten() for part in label])
+    for (heads, distances), own in zip(maps, labels, strict=True):
+        values = torch.cat([_mixed(h, d, share).flatten() for h, d in zip(heads, distances, strict=True)])
+        truth = torch.cat([label.flatten() for label in own])
         every = -(-len(values) // _CELLS_AT_MOST)
         found.append(pixel_average_precision([values[None, ::every].numpy()], [truth[None, ::every].numpy()]))
     return float(np.mean(found))

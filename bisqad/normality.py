@@ -1,8 +1,7 @@
 """What the detector knows of normal parts: how far a cell is from the nearest normal cells it has seen.
 
-Of a cell's features those of its context are compared: means over a few cells, which a single bright grain does not
-move. They count by their spread over normal cells, and by one over the root of their block's number of them, so that
-every block has the same say. A photograph that is itself remembered would find itself: cells of a group are compared with the
+Of a cell's features those of its context in the deepest block are compared: means over a few cells, which a single
+bright grain does not move, of what the network knows of shapes; each counts by its spread over normal cells. A photograph that is itself remembered would find itself: cells of a group are compared with the
 memory of the other groups.
 
 References
@@ -12,7 +11,7 @@ Roth et al., "Towards total recall in industrial anomaly detection", CVPR 2022: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch.nn import functional
 
 from bisqad.cells import NormalCells
 
-__all__ = ["Normality", "block_scale"]
+__all__ = ["Normality", "deepest_scale"]
 
 _AT_ONCE = 4096  # cells compared at a time
 _EVERY = 2  # cells from one compared cell of a map to the next
@@ -105,12 +104,7 @@ class Normality:
         return whole[0, 0, :rows, :columns]
 
 
-def block_scale(normals: NormalCells, channels: Sequence[int]) -> Tensor:
-    """Factor of each of the last D features: 1 / (its spread over normal cells, times the root of its block's number).
-
-    ``channels`` are those of the blocks, in order; D is their sum.
-    """
-    sizes = np.repeat(np.asarray(channels), channels)
-    spread = normals.features[..., -len(sizes) :].flatten(0, 1).float().std(dim=0, correction=0)
-    share = torch.from_numpy((1 / np.sqrt(sizes)).astype(np.float32))
-    return torch.where(spread > 1e-4, share / spread.clamp(min=1e-4), 0.0)
+def deepest_scale(normals: NormalCells, channels: int) -> Tensor:
+    """One over the spread, over normal cells, of each of the last ``channels`` features (D,): the deepest block's context."""
+    spread = normals.features[..., -channels:].flatten(0, 1).float().std(dim=0, correction=0)
+    return torch.where(spread > 1e-4, 1 / (spread.clamp(min=1e-4) * channels**0.5), 0.0)

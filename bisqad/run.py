@@ -52,8 +52,9 @@ from bisqad.features import CELL_PX, FeatureExtractor, mask_to_working_size, to_
 from bisqad.fusion import Fusion, HeldOutMaps, choose_fusion
 from bisqad.head import SegmentationHead
 from bisqad.inspection_set import GOOD, find_photographs, folder_of_images, read_image, read_mask
-from bisqad.normality import Normality, block_scale
+from bisqad.normality import Normality, deepest_scale
 from bisqad.policy import sampling_policy
+from bisqad.profile import BorderProfile
 from bisqad.training import EpochFigures, Material, Trainer, train_head
 from manifests import Corpus, __version__
 from manifests.durable import write_atomic
@@ -398,7 +399,7 @@ def _finish(
     """Choose how the maps are joined on what was held out, then remember all normals."""
     held = _held_out(parts, corpus, pictures, reals, config)
     heads = _heads(head, parts.material, config, progress)
-    scale = block_scale(parts.material.normals, extractor.block_channels)
+    scale = deepest_scale(parts.material.normals, extractor.block_channels[-1])
     memory = {"memory_cells": config.detector.memory_cells, "neighbours": config.detector.neighbours}
     rng = np.random.default_rng([config.seed, 2])
     without = Normality.of(parts.material.normals, scale, **memory, rng=rng)
@@ -412,11 +413,9 @@ def _finish(
         found.append((picture, logits, distance))
         progress.advance(number + 1, len(held))
     questions = [_question(name, head, found) for name, head in _asked(found, heads)]
-    final = torch.cat([logits[""].flatten() for picture, logits, _ in found if not picture.mechanism])
-    fusion = choose_fusion(
-        questions, head_mean=float(final.mean()), head_spread=max(float(final.std(correction=0)), 1e-6)
-    )
     sound = [(logits[""], distance) for picture, logits, distance in found if not picture.mechanism]
+    profiles = [BorderProfile.of(maps) for maps in zip(*sound, strict=True)]
+    fusion = choose_fusion(questions, head=profiles[0], distance=profiles[1])
     everything = Normality.of(normal, scale, **memory, rng=rng)
     return Detector(
         config=config.detector,
