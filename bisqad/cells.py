@@ -76,11 +76,6 @@ class SampleCells:
         """(N,) mechanism of each sample."""
         return np.array([record.mechanism for record in self.records])
 
-    @property
-    def groups(self) -> NDArray[np.int64]:
-        """(N,) group of each sample: sources and trajectories are in one group only."""
-        return np.array([record.group for record in self.records], dtype=np.int64)
-
     def take(self, positions: Sequence[int] | NDArray[np.int64]) -> SampleCells:
         """Those samples, in that order."""
         index = torch.as_tensor(np.asarray(positions, dtype=np.int64))
@@ -90,24 +85,19 @@ class SampleCells:
 
 @dataclass(frozen=True)
 class NormalPicture:
-    """A normal photograph: ``image`` (H, W, 3) uint8 reads it; ``key`` is its category, ``group`` that of its samples.
-
-    ``name`` tells photographs apart.
-    """
+    """A normal photograph: ``name``, sha256 of its file, ``key``, its category, ``read`` gives (H, W, 3) uint8."""
 
     name: str
     key: str
-    group: int
     read: Callable[[], Picture]
 
 
 @dataclass(frozen=True)
 class NormalCells:
-    """Cells of M normal photographs, K each: ``features`` (M, K, C) float16, ``keys``, ``groups``, ``names`` (M,)."""
+    """Cells of M normal photographs, K each: ``features`` (M, K, C) float16, ``keys`` and ``names`` (M,)."""
 
     features: Tensor
     keys: NDArray[np.str_]
-    groups: NDArray[np.int64]
     names: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -116,7 +106,7 @@ class NormalCells:
     def take(self, chosen: NDArray[np.bool_]) -> NormalCells:
         """Those photographs for which ``chosen`` (M,) is true."""
         names = tuple(np.array(self.names, dtype=object)[chosen].tolist())
-        return NormalCells(self.features[torch.from_numpy(chosen)], self.keys[chosen], self.groups[chosen], names)
+        return NormalCells(self.features[torch.from_numpy(chosen)], self.keys[chosen], names)
 
 
 def eight_bit_colour(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Picture:
@@ -149,7 +139,7 @@ def normals_of(corpus: Corpus) -> tuple[NormalPicture, ...]:
         sample = corpus[position]
         first[f"{sample.record.dataset}/{sample.record.category}", sample.record.source] = sample
     return tuple(
-        NormalPicture(sample.record.source_sha256, key, sample.record.group, partial(_source_picture, sample))
+        NormalPicture(sample.record.source_sha256, key, partial(_source_picture, sample))
         for (key, _), sample in sorted(first.items())
     )
 
@@ -305,7 +295,6 @@ def normal_cells(
     return NormalCells(
         features=torch.stack(found),
         keys=np.array([picture.key for picture in pictures]),
-        groups=np.array([picture.group for picture in pictures], dtype=np.int64),
         names=tuple(picture.name for picture in pictures),
     )
 

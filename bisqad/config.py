@@ -75,8 +75,8 @@ class BilevelConfig(Section):
     """The upper level: what teaches the Synthesis Quality Estimator its weights."""
 
     learning_rate: float = Field(3e-3, gt=0, description="of the estimator")
-    validation_groups: float = Field(
-        0.2, gt=0, lt=1, description="share of the corpus's groups that the upper level is judged on"
+    validation_share: float = Field(
+        0.2, gt=0, lt=1, description="share of the normal photographs, the least alike, that the upper level is judged on"
     )
     normal_share: float = Field(0.5, gt=0, lt=1, description="weight of held-out normals in the upper loss")
     real_share: float = Field(

@@ -130,7 +130,6 @@ class Detector:
         tensors["scale"] = self.normality.scale
         for number, key in enumerate(self.categories):
             tensors[f"memory.{number}"] = self.normality.memory[key].half()
-            tensors[f"groups.{number}"] = self.normality.groups[key]
         about = {
             "format": _FORMAT,
             "config": self.config.model_dump(mode="json"),
@@ -160,7 +159,6 @@ class Detector:
             head.load_state_dict({n.removeprefix("head."): v for n, v in tensors.items() if n.startswith("head.")})
             keys = [str(key) for key in about["categories"]]
             memory = {key: tensors[f"memory.{k}"].float() for k, key in enumerate(keys)}
-            groups = {key: tensors[f"groups.{k}"] for k, key in enumerate(keys)}
             image_threshold, pixel_threshold = (float(value) for value in about["thresholds"])
         except (KeyError, TypeError, ValueError, RuntimeError, ValidationError) as error:
             raise ConfigError(f"{path}: not a whole detector ({str(error).splitlines()[0]}); train it again") from None
@@ -168,7 +166,7 @@ class Detector:
             raise ConfigError(
                 f"{path}: made for features {about.get('features')!r}, this program gives {extractor.identity!r}"
             )
-        normality = Normality(tensors["scale"], memory, groups, config.neighbours)
+        normality = Normality(tensors["scale"], memory, config.neighbours)
         return cls(config, head.eval(), normality, fusion, image_threshold, pixel_threshold, extractor)
 
 

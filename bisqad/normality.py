@@ -1,8 +1,7 @@
 """What the detector knows of normal parts: how far a cell is from the nearest normal cells it has seen.
 
 Of a cell's features those of its context in the deepest block are compared: means over a few cells, which a single
-bright grain does not move, of what the network knows of shapes; each counts by its spread over normal cells. A photograph that is itself remembered would find itself: cells of a group are compared with the
-memory of the other groups.
+bright grain does not move, of what the network knows of shapes; each counts by its spread over normal cells.
 
 References
 ----------
@@ -37,15 +36,12 @@ class Normality:
         What the last D features of a cell are multiplied by before distances are taken.
     memory : mapping of str to (M, D) float32 tensor
         Scaled features of normal cells.
-    groups : mapping of str to (M,) int64 tensor
-        Group of the photograph that each comes from.
     neighbours : int
         Nearest cells whose mean distance counts.
     """
 
     scale: Tensor
     memory: Mapping[str, Tensor]
-    groups: Mapping[str, Tensor]
     neighbours: int
 
     @classmethod
@@ -53,17 +49,15 @@ class Normality:
         cls, normals: NormalCells, scale: Tensor, *, memory_cells: int, neighbours: int, rng: np.random.Generator
     ) -> Normality:
         """Remember at most ``memory_cells`` cells of each category, drawn at random from all its photographs."""
-        memory, groups = {}, {}
+        memory = {}
         for key in sorted(set(normals.keys.tolist())):
             chosen = torch.from_numpy(np.flatnonzero(normals.keys == key))
             cells = normals.features[chosen][..., -len(scale) :].flatten(0, 1)
-            owner = torch.from_numpy(normals.groups)[chosen].repeat_interleave(normals.features.shape[1])
             drawn = torch.from_numpy(np.sort(rng.permutation(len(cells))[:memory_cells]))
             memory[key] = cells[drawn].float() * scale
-            groups[key] = owner[drawn]
-        return cls(scale, memory, groups, neighbours)
+        return cls(scale, memory, neighbours)
 
-    def distance(self, cells: Tensor, key: str, *, group: int | None = None) -> Tensor:
+    def distance(self, cells: Tensor, key: str) -> Tensor:
         """Mean distance to the nearest normal cells of the category.
 
         Parameters
@@ -72,17 +66,12 @@ class Normality:
             Features, C >= D.
         key : str
             Category.
-        group : int, optional
-            Of the cells' own photograph, which is not compared with.
 
         Returns
         -------
         (N,) float32 tensor
         """
         memory = self.memory[key]
-        if group is not None:
-            others = memory[self.groups[key] != group]
-            memory = others if len(others) >= self.neighbours else memory
         squares = memory.square().sum(dim=1)
         found = []
         for part in torch.split(cells, _AT_ONCE):

@@ -52,6 +52,7 @@ from bisqad.features import CELL_PX, FeatureExtractor, mask_to_working_size, to_
 from bisqad.fusion import Fusion, HeldOutMaps, choose_fusion
 from bisqad.head import SegmentationHead
 from bisqad.inspection_set import GOOD, find_photographs, folder_of_images, read_image, read_mask
+from bisqad.likeness import alike
 from bisqad.normality import Normality, deepest_scale
 from bisqad.policy import sampling_policy
 from bisqad.profile import BorderProfile
@@ -73,7 +74,6 @@ RUN, CSV, CHECKPOINT, DETECTOR, SUMMARY = (
     "summary.json",
 )
 _IMAGE_QUANTILE, _PIXEL_QUANTILE = 0.95, 0.998
-_EXTRA_GROUPS = 10  # that photographs beside the corpus are dealt to
 
 
 class Progress(Protocol):
@@ -147,7 +147,8 @@ def train(
     progress.stage("samples", len(corpus))
     samples = sample_cells(corpus, config, extractor, cache=cache, advance=progress.advance)
     real_material = _real_cells(reals, config, extractor)
-    parts = _parts(samples, normal, config, real_material)
+    sets = alike(normal, extractor.block_channels[-1], seed=config.seed)
+    parts = _parts(samples, normal, sets, config, real_material)
     trainer = Trainer(parts.material, config, load_sqe(sqe) if config.method != "uniform" else None)
     _train(trainer, out, config, progress)
     head = _final_head(trainer, parts.material, config)
@@ -170,10 +171,10 @@ class _RealDefect:
 
 @dataclass(frozen=True)
 class _Parts:
-    """The material, and which groups are held out of the lower level."""
+    """The material, and the names of the photographs that are held out of the lower level; none: all serve both."""
 
     material: Material
-    held_out: frozenset[int]
+    held_out: frozenset[str]
 
 
 def _chosen_samples(corpus: Corpus, config: TrainConfig) -> Corpus:
@@ -197,7 +198,7 @@ def _all_normals(corpus: Corpus, folder: Path | None) -> tuple[NormalPicture, ..
     """Those of the corpus, and those of a folder or data set beside it.
 
     A photograph that is both is taken from the folder: whole, as it will be inspected, where the corpus holds a square
-    of it; it stays in its group.
+    of it.
     """
     found = {picture.name: picture for picture in normals_of(corpus)}
     if folder is None:
@@ -207,14 +208,13 @@ def _all_normals(corpus: Corpus, folder: Path | None) -> tuple[NormalPicture, ..
         photographs = [p for p in find_photographs(folder, "train") if p.kind == GOOD]
     except SourceError:
         photographs = list(folder_of_images(folder))
-    for number, photograph in enumerate(photographs):
+    for photograph in photographs:
         name, read = sha256_file(photograph.path), partial(read_image, photograph.path)
         known = found.get(name)
         fitting = [key for key in keys if photograph.category == key.rpartition("/")[2]] or keys
         if known is None and len(fitting) > 1:
             raise ConfigError(f"--normals {folder}: category {photograph.category!r} is not one of {', '.join(keys)}")
-        key, group = (known.key, known.group) if known is not None else (fitting[0], number % _EXTRA_GROUPS)
-        found[name] = NormalPicture(name, key, group, read)
+        found[name] = NormalPicture(name, known.key if known is not None else fitting[0], read)
     return tuple(found.values())
 
 
@@ -297,15 +297,21 @@ def _real_cells(
 
 
 def _parts(
-    samples: SampleCells, normals: NormalCells, config: TrainConfig, real: tuple[Tensor, Tensor] | None
+    samples: SampleCells,
+    normals: NormalCells,
+    sets: NDArray[np.int64],
+    config: TrainConfig,
+    real: tuple[Tensor, Tensor] | None,
 ) -> _Parts:
-    """Lower and upper level by group; where there is one group alone, both see the same."""
-    groups = sorted({*samples.groups.tolist(), *normals.groups.tolist()})
-    count = min(max(1, round(config.bilevel.validation_groups * len(groups))), max(len(groups) - 1, 0))
-    drawn = np.random.default_rng([config.seed, 0]).permutation(groups)
-    held = frozenset(int(group) for group in drawn[:count])
-    upper, sound = (np.isin(part.groups, list(held)) for part in (samples, normals))
-    if not upper.any() or upper.all() or not sound.any() or sound.all():
+    """Lower and upper level by sets of photographs that are alike (M,); with one set alone, both see the same."""
+    drawn = np.random.default_rng([config.seed, 0]).permutation(sorted(set(sets.tolist())))
+    held: list[int] = []
+    while np.isin(sets, held).mean() < config.bilevel.validation_share and len(held) < len(drawn) - 1:
+        held.append(int(drawn[len(held)]))
+    sound = np.isin(sets, held)
+    names = frozenset(name for name, out in zip(normals.names, sound, strict=True) if out)
+    upper = np.array([record.source_sha256 in names for record in samples.records])
+    if not upper.any() or upper.all() or not sound.any():
         return _Parts(Material(samples, normals, samples, normals, real), frozenset())
     material = Material(
         samples.take(np.flatnonzero(~upper)),
@@ -314,7 +320,7 @@ def _parts(
         normals.take(sound),
         real,
     )
-    return _Parts(material, held)
+    return _Parts(material, names)
 
 
 def _train(trainer: Trainer, out: Path, config: TrainConfig, progress: Progress) -> None:
@@ -440,16 +446,16 @@ def _held_out(
     reals: Sequence[_RealDefect],
     config: TrainConfig,
 ) -> list[_HeldOutPicture]:
-    """Normals and samples of the held-out groups, as many as the settings allow, and the real defects."""
+    """Normals and samples of the held-out photographs, as many as the settings allow, and the real defects."""
     rng = np.random.default_rng([config.seed, 4])
     detector = config.detector
-    sound = [p for p in pictures if not parts.held_out or p.group in parts.held_out]
+    sound = [p for p in pictures if not parts.held_out or p.name in parts.held_out]
     drawn = sorted(rng.permutation(len(sound))[: config.fusion.held_out_normals].tolist())
     found = []
     for position in drawn:
         image = to_working_size(sound[position].read(), detector)
         found.append(_HeldOutPicture(image, np.zeros(image.shape[:2], dtype=np.bool_), sound[position].key, ""))
-    wanted = corpus.where(group=sorted(parts.held_out)) if parts.held_out else corpus
+    wanted = corpus.where(source_sha256=sorted(parts.held_out)) if parts.held_out else corpus
     for position in sorted(rng.permutation(len(wanted))[: config.fusion.held_out_samples].tolist()):
         sample = wanted[position]
         image = to_working_size(stage_picture(sample, config.stage), detector)
