@@ -1,8 +1,7 @@
 """What each step of the synthesis is worth to a detector: one corpus that kept its stages, one detector, several seeds.
 
-Steps are naive paste, render, + npcF, + npcF++ (all with equal weights) and + SQE weights (bi-level); beside the last one,
-as a control, the same learned weights dealt to other samples would tell whether it matters who has them: that is
-``shuffled``.
+Steps are naive paste, render, + npcF, + npcF++ (all with equal weights) and + SQE weights (bi-level). Beside the last
+one stands a control, the same learned weights dealt to other samples: it tells whether it matters who has them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command line: ``bisqad train | evaluate | detect | export``.
+"""The command line: ``bisqad train | evaluate | detect | ablate | export``.
 
 Exit codes: 0 done, 1 found wrong, 2 bad input, 130 interrupted.
 """
@@ -198,32 +198,61 @@ def detect(
 
 
 @app.command(
-    epilog="Examples: [cyan]bisqad export run --sqe sqe.safetensors[/cyan]   "
-    "[cyan]bisqad export run --onnx detector.onnx[/cyan]"
+    epilog="Example: [cyan]bisqad ablate corpus --data data/bottle --out ablation --seeds 5[/cyan]   "
+    "The corpus keeps its stages: maphc2f generate --keep-stages. Finished runs are not trained again."
 )
+def ablate(
+    corpora: Annotated[
+        list[Path], typer.Argument(metavar="CORPUS...", help="Corpora that keep their stages.", show_default=False)
+    ],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data set to judge on.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for table and plot.", show_default=False)],
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Runs of every step.")] = 5,
+    normals: Annotated[
+        Path | None, typer.Option("--normals", metavar="DIR", help="More photographs of normal parts.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="TRAIN.yaml", help="Settings.")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """What naive paste, render, npcF, npcF++ and SQE weights are worth to a detector: table and plot."""
+    settings = read_train_config(config)
+    from bisqad.ablation import MEASURES, summary
+    from bisqad.ablation import ablate as job
+
+    found = job(
+        corpora,
+        data,
+        out,
+        settings,
+        seeds=range(seeds),
+        normals=normals,
+        device=_device(device),
+        told=console.print,
+    )
+    table = Table(title=f"mean and 95 % interval over {seeds} seeds", title_justify="left")
+    for heading in ("step", *(name.replace("_", " ") for name in MEASURES)):
+        table.add_column(heading, justify="left" if heading == "step" else "right")
+    for name, measures in found.items():
+        table.add_row(name, *("{:.3f} ± {:.3f}".format(*summary(measures[m])) for m in MEASURES))
+    console.print(table)
+    console.print(f"[green]done[/green]: {out / 'ablation.png'}")
+
+
+@app.command(epilog="Example: [cyan]bisqad export run --sqe sqe.safetensors[/cyan]")
 def export(
     run: Run,
     sqe: Annotated[
         Path | None, typer.Option("--sqe", metavar="FILE", help="Learned estimator, for `maphc2f score --sqe`.")
     ] = None,
-    onnx: Annotated[
-        Path | None, typer.Option("--onnx", metavar="FILE", help="Detector for ONNX runtimes (extra `onnx`).")
-    ] = None,
 ) -> None:
     """Take out of a run what others use."""
-    if sqe is None and onnx is None:
-        raise ConfigError("export: nothing asked for; give --sqe FILE or --onnx FILE")
-    if sqe is not None:
-        source = run / "sqe.safetensors"
-        if not source.is_file():
-            raise ConfigError(f"{run}: holds no learned estimator; train with --method bilevel")
-        _write(sqe, source.read_bytes())
-        console.print(f"[green]done[/green]: {sqe}; use it with [cyan]maphc2f score CORPUS --sqe {sqe}[/cyan]")
-    if onnx is not None:
-        from bisqad.onnx_export import export_onnx
-
-        export_onnx(_detector(run, "cpu"), onnx)
-        console.print(f"[green]done[/green]: {onnx}")
+    if sqe is None:
+        raise ConfigError("export: nothing asked for; give --sqe FILE")
+    source = run / "sqe.safetensors"
+    if not source.is_file():
+        raise ConfigError(f"{run}: holds no learned estimator; train with --method bilevel")
+    _write(sqe, source.read_bytes())
+    console.print(f"[green]done[/green]: {sqe}; use it with [cyan]maphc2f score CORPUS --sqe {sqe}[/cyan]")
 
 
 def _changed(config: TrainConfig, changes: Mapping[str, object]) -> TrainConfig:

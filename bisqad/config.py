@@ -76,7 +76,10 @@ class BilevelConfig(Section):
 
     learning_rate: float = Field(3e-3, gt=0, description="of the estimator")
     validation_share: float = Field(
-        0.2, gt=0, lt=1, description="share of the normal photographs, the least alike, that the upper level is judged on"
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of the normal photographs, whole sets of like ones, that judge",
     )
     normal_share: float = Field(0.5, gt=0, lt=1, description="weight of held-out normals in the upper loss")
     real_share: float = Field(
@@ -113,7 +116,7 @@ class TrainConfig(Section):
     seed: int = Field(0, ge=0, description="root of all random streams of the run")
     method: Method = Field(
         "bilevel",
-        description="bilevel learns samples' weights; shuffled deals them to other samples, a control; uniform has none",
+        description="bilevel learns weights of samples; shuffled deals them to others, as a control; uniform has none",
     )
     stage: StageName = Field("final", description="which stage of a corpus's pictures is learned from")
     mechanisms: tuple[str, ...] = Field((), description="which mechanisms are learned from; empty: all of the corpus")

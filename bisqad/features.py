@@ -165,10 +165,13 @@ def _network(config: DetectorConfig, device: str) -> tuple[_Backbone, str]:
 class _TimmBackbone(nn.Module):
     """Any network of timm that gives feature maps, with its published weights."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, stages: tuple[int, ...]) -> None:
         super().__init__()
         try:
-            import timm
+            import timm  # type: ignore[import-not-found]  # an extra
         except ImportError:
             raise ConfigError(
                 f"detector.backbone timm:{name}: install the extra, pip install 'maphc2f[timm]'"

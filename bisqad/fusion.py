@@ -1,9 +1,9 @@
 """From two maps to one score: how far a cell is from normality, and how much it looks like a defect.
 
 Both maps are measured by what held-out normal pictures show at the same distance from the border, and mixed. The score
-of a picture is the mean over the highest cells of such a mixture. Three numbers are chosen: the share of the head in the
-map, its share in the picture's score, and how many cells count as the highest. They are chosen on normals and samples
-that were held out of training, each mechanism's samples scored by a head that never saw that mechanism.
+of a picture is the mean over the highest cells of such a mixture. Three numbers are chosen: the share of the head in
+the map, its share in the picture's score, and how many cells count as the highest. They are chosen on normals and
+samples that were held out of training, each mechanism's samples scored by a head that never saw that mechanism.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ class Fusion:
         KeyError, TypeError, ValueError
             It is not one.
         """
-        profiles = {
-            name: BorderProfile(*(tuple(float(v) for v in values[name][part]) for part in ("mean", "spread")))
+        head, distance = (
+            BorderProfile(*(tuple(float(v) for v in values[name][part]) for part in ("mean", "spread")))
             for name in ("head", "distance")
-        }
+        )
         numbers = ("map_share", "image_share", "highest", "image_auroc", "pixel_ap")
-        return cls(**profiles, **{name: float(values[name]) for name in numbers})
+        return cls(head, distance, *(float(values[name]) for name in numbers))
 
     def score_map(self, head: Tensor, distance: Tensor) -> Tensor:
         """Both maps (h, w) as one."""

@@ -94,6 +94,6 @@ class Normality:
 
 
 def deepest_scale(normals: NormalCells, channels: int) -> Tensor:
-    """One over the spread, over normal cells, of each of the last ``channels`` features (D,): the deepest block's context."""
+    """One over the spread of each of the last ``channels`` features (D,), over normal cells: the deepest context."""
     spread = normals.features[..., -channels:].flatten(0, 1).float().std(dim=0, correction=0)
     return torch.where(spread > 1e-4, 1 / (spread.clamp(min=1e-4) * channels**0.5), 0.0)

@@ -28,12 +28,14 @@ __all__ = [
     "NpcfConfig",
     "NpcfppConfig",
     "PlacementConfig",
+    "PoorPolicy",
     "ProductKind",
     "Range",
     "RefineStage",
     "RenderConfig",
     "SourceKind",
     "SourceSpec",
+    "SqeConfig",
     "StoreConfig",
     "WaveletMode",
     "expand_path",
@@ -48,6 +50,7 @@ AllocationPolicy = Literal["equal", "proportional"]
 ProductKind = Literal["rust", "black", "white"]
 RefineStage = Literal["paste", "render", "npcf"]
 BitDepth = Literal[8, 16]
+PoorPolicy = Literal["redraw", "drop"]
 # how a signal goes on beyond its ends, by the names of PyWavelets
 WaveletMode = Literal[
     "zero",
@@ -246,6 +249,15 @@ class LabelConfig(Section):
             got = f"{self.restored_below} and {self.visible_threshold}"
             raise ValueError(f"restored_below must not be above visible_threshold, got {got}")
         return self
+
+
+class SqeConfig(Section):
+    """The Synthesis Quality Estimator: how good a sample is, 0 to 1, and what becomes of a poor one."""
+
+    enabled: bool = Field(True, description="score every sample as it is made; `maphc2f score` does it later")
+    least: float = Field(0.0, ge=0, le=1, description="quality below which a sample is poor; 0 keeps all")
+    below: PoorPolicy = Field("redraw", description="a poor sample is drawn again, or dropped: kept as a normal")
+    redraws: int = Field(2, ge=0, le=16, description="times that a poor sample is drawn again before it is dropped")
 
 
 class StoreConfig(Section):

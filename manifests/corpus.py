@@ -40,6 +40,7 @@ __all__ = [
     "MechanismInfo",
     "Picture",
     "Sample",
+    "ScoreInfo",
     "Spread",
     "read_array",
 ]
@@ -127,6 +128,14 @@ class CorpusCounts(_Info):
     trajectories: dict[str, int]  # mechanism -> simulations
 
 
+class ScoreInfo(_Info):
+    """A table of scores beside the manifest: columns id, quality and weight, of every accepted sample."""
+
+    path: str
+    sqe_sha256: str  # of the estimator's weights
+    samples: int
+
+
 class CorpusInfo(_Info):
     """corpus.json: what the corpus is, for people and programs.
 
@@ -148,6 +157,8 @@ class CorpusInfo(_Info):
     statistics: dict[str, Spread]
     distributions: list[DistributionInfo]
     licences: list[LicenceInfo]
+    sqe_sha256: str = ""  # of the estimator that made the column sqe; "" if nothing was scored
+    scores: list[ScoreInfo] = []  # by other estimators, later
     files: list[FileRecord] = []  # every file of the corpus that no commit record names, this one left out
 
 
@@ -299,6 +310,35 @@ class Corpus(Sequence[Sample]):
         stages = tuple(stage for stage in layout.STAGES if stage in kept)
         return Sample(self.path, record, tuple(fields), stages, keeps_instances=most > 1)
 
+    def scores(self, sqe_sha256: str | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Quality and training weight of the samples seen, (N,) each, 0..1.
+
+        Parameters
+        ----------
+        sqe_sha256 : str, optional
+            Of the estimator, or its beginning; by default the one that scored the samples as they were made, which gave
+            no weights: they are all 1.
+
+        Raises
+        ------
+        CorpusError
+            That estimator has not scored this corpus, or its table is damaged.
+        """
+        if sqe_sha256 is None:
+            if not self.info.sqe_sha256:
+                raise CorpusError(f"{self.path}: its samples were not scored; run `maphc2f score`")
+            quality = np.asarray(self.table["sqe"].to_numpy(), dtype=np.float64)
+            return quality, np.ones_like(quality)
+        fitting = [score for score in self.info.scores if score.sqe_sha256.startswith(sqe_sha256)]
+        if len(fitting) != 1:
+            known = ", ".join(score.sqe_sha256[:12] for score in self.info.scores) or "none"
+            raise CorpusError(f"{self.path}: estimator {sqe_sha256!r} is not one that scored it ({known})")
+        _check_listed(self.path, self.info, fitting[0].path)
+        table = read_table(self.path / fitting[0].path).to_pydict()
+        found = dict(zip(table["id"], zip(table["quality"], table["weight"], strict=True), strict=True))
+        rows = np.array([found.get(identity, (0.0, 0.0)) for identity in self.table["id"].to_pylist()]).reshape(-1, 2)
+        return rows[:, 0], rows[:, 1]
+
     def __iter__(self) -> Iterator[Sample]:
         for _, samples in self.iter_shards():
             yield from samples
@@ -351,11 +391,15 @@ def _read_info(path: Path) -> CorpusInfo:
 
 
 def _check_manifest(path: Path, info: CorpusInfo) -> None:
+    if (path / layout.MANIFEST).is_file():
+        _check_listed(path, info, layout.MANIFEST)
+
+
+def _check_listed(path: Path, info: CorpusInfo, name: str) -> None:
     """Parquet has no checksum of its own: a flipped bit in it would be read as another value."""
     for file in info.files:
-        manifest = path / file.path
-        if file.path == layout.MANIFEST and manifest.is_file() and sha256_file(manifest) != file.sha256:
-            raise CorpusError(f"{manifest}: is not the one that {layout.CORPUS} names; run `maphc2f verify`")
+        if file.path == name and sha256_file(path / name) != file.sha256:
+            raise CorpusError(f"{path / name}: is not the one that {layout.CORPUS} names; run `maphc2f verify`")
 
 
 def _open_array(root: str, group: str, key: str, name: str) -> Any:  # zarr.Array is generic over unexported types

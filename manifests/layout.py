@@ -12,6 +12,7 @@
     ├── commits/               one JSON a finished shard; without it a shard does not exist
     ├── manifest.parquet       one row a sample, built from the commit records alone
     ├── corpus.json            schema version, recipe, counts, statistics, licences
+    ├── scores/                one table an estimator that scored the corpus later; named in corpus.json
     └── log/                   timings, host facts, progress: no part of the corpus
 """
 
@@ -33,6 +34,7 @@ __all__ = [
     "MANIFEST",
     "PLAN",
     "SAMPLE_ARRAYS",
+    "SCORES",
     "SOURCE_ARRAYS",
     "STAGES",
     "TOP_LEVEL",
@@ -50,8 +52,9 @@ BANK = "bank"
 COMMITS = "commits"
 MANIFEST = "manifest.parquet"
 CORPUS = "corpus.json"
+SCORES = "scores"
 LOG = "log"
-TOP_LEVEL = frozenset({CONFIG, INVENTORY, PLAN, DATA, BANK, COMMITS, MANIFEST, CORPUS, LOG})
+TOP_LEVEL = frozenset({CONFIG, INVENTORY, PLAN, DATA, BANK, COMMITS, MANIFEST, CORPUS, SCORES, LOG})
 
 SAMPLE_ARRAYS = ("image", "mask")  # and the fields of the mechanisms that take part
 STAGES = ("paste", "render", "npcf")  # that can be kept beside the image, in the order of the passes

@@ -65,6 +65,7 @@ class SampleStatus(StrEnum):
     AREA_ABOVE = "area_above"  # larger than label.max_area
     NOT_CONVERGED = "not_converged"  # npcF's residual stayed above npcf.tolerance: raise npcf.max_cycles
     HIDDEN = "hidden"  # the material's texture hides it: raise its severity or lower label.least_visibility
+    POOR = "poor"  # its quality is below sqe.least: lower that, or look at what the estimator takes offence at
     CROWDED = "crowded"  # a defect alone: no free place beside the others: lower placement.defects or the areas
 
 
@@ -191,6 +192,7 @@ class SampleRecord(_Outcome, PlannedDefect, _SampleRow):
     outside_px: int  # pixels outside npcF's support that changed
     off_part_px: int  # pixels of the mask off the part
     touching_px: int  # pixels of one defect's mask within one pixel of another's
+    sqe: float = 0.0  # calibrated quality, 0..1; 0 where there is no defect, or nothing was scored
     defects: tuple[DefectRecord, ...] = Field(min_length=1)  # all that were planned, in that order
     image_sha256: str  # of the image's bytes in C order
     mask_sha256: str

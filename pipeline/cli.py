@@ -1,4 +1,4 @@
-"""The command line: ``maphc2f generate | plan | bank | verify | info | inspect | sheet | mechanisms | schema``.
+"""The command line: ``maphc2f generate | plan | bank | score | verify | info | inspect | sheet | mechanisms | schema``.
 
 Exit codes: 0 done, 1 found wrong, 2 bad input, 130 interrupted.
 """
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol, cast, get_args
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -44,6 +45,7 @@ _REMEDIES: dict[str, str] = {
     SampleStatus.AREA_ABOVE: "larger than label.max_area; raise it, or lower the mechanism's area or placement.extent",
     SampleStatus.NOT_CONVERGED: "npcF stayed above npcf.tolerance; raise npcf.max_cycles",
     SampleStatus.HIDDEN: "the material's own texture hides it; raise severity or area, or lower label.least_visibility",
+    SampleStatus.POOR: "its quality is below sqe.least; lower that, or look at the mechanism with `maphc2f sheet`",
     SampleStatus.CROWDED: "no free place beside the other defects; lower placement.defects or the areas",
 }
 
@@ -245,6 +247,35 @@ def verify(out: Out) -> None:
         errors.print(f"{len(report.problems)} problem(s) in {out} ({counts})")
         raise typer.Exit(1)
     console.print(f"[green]verified[/green]: {out} is whole ({counts})")
+
+
+@app.command(
+    epilog="Examples: [cyan]maphc2f score out[/cyan]   [cyan]maphc2f score out --sqe sqe.safetensors[/cyan]   "
+    "`bisqad export RUN --sqe sqe.safetensors` gives an estimator that a detector has taught."
+)
+def score(
+    out: Out,
+    sqe: Annotated[
+        Path | None, typer.Option("--sqe", metavar="FILE", help="The estimator; default: the one shipped.")
+    ] = None,
+) -> None:
+    """Score the samples of a finished corpus by an estimator; no picture is touched."""
+    _must_be_corpus(out)
+    from pipeline.scoring import score_corpus
+
+    with ConsoleProgress(console) as progress:
+        made = score_corpus(out, sqe, advance=progress.count("scoring", "samples"))
+    quality, weight = Corpus(out).scores(made.sqe_sha256)
+    table = Table(title=f"estimator {made.sqe_sha256[:12]} on {made.samples:,} samples", title_justify="left")
+    for heading in ("", "least", "5 %", "median", "mean", "95 %", "most"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, values in (("quality", quality), ("weight", weight)):
+        if len(values):
+            low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
+            cells = (values.min(), low, middle, values.mean(), high, values.max())
+            table.add_row(name, *(f"{float(cell):.3f}" for cell in cells))
+    console.print(table)
+    console.print(f"[green]done[/green]: {out / made.path}; in Python: Corpus(...).scores({made.sqe_sha256[:12]!r})")
 
 
 @app.command(epilog="Example: [cyan]maphc2f info out --json | jq .counts[/cyan]")

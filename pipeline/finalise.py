@@ -11,9 +11,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from manifests import layout
-from manifests.corpus import CorpusCounts, CorpusInfo, DistributionInfo, LicenceInfo, MechanismInfo, Spread
+from manifests.corpus import (
+    CorpusCounts,
+    CorpusInfo,
+    DistributionInfo,
+    LicenceInfo,
+    MechanismInfo,
+    ScoreInfo,
+    Spread,
+)
 from manifests.distributions import Distribution
 from manifests.hashing import canonical_json, code_version, sha256_file
 from manifests.records import (
@@ -31,6 +40,7 @@ from physics.registry import MECHANISMS
 from pipeline.invariants import sum_invariants
 from pipeline.planning import opening_width
 from pipeline.recipe import Recipe, config_sha256
+from pipeline.scoring import shipped_sha256
 from pipeline.store import metadata_files, write_atomic
 
 __all__ = ["finalise", "summarise"]
@@ -42,6 +52,7 @@ _FIGURES = (
     "relief_px",
     "contrast",
     "visibility",
+    "sqe",
     "residual",
     "cycles",
     "attempts",
@@ -61,7 +72,9 @@ def finalise(
     ordered = sorted(samples, key=lambda row: row.index)
     write_table(out / layout.MANIFEST, to_table(ordered, SampleRecord))
     info = summarise(recipe, sources=sources, bank=bank, samples=ordered)
-    info = info.model_copy(update={"files": _unrecorded_files(out)})
+    scores = _scores_kept(out)
+    files = sorted([*_unrecorded_files(out), *(_file_record(out, s.path) for s in scores)], key=lambda f: f.path)
+    info = info.model_copy(update={"files": files, "scores": scores})
     write_atomic(out / layout.CORPUS, canonical_json(info.model_dump(mode="json")) + b"\n")
     return info
 
@@ -69,10 +82,21 @@ def finalise(
 def _unrecorded_files(out: Path) -> list[FileRecord]:
     tables = {layout.CONFIG, layout.INVENTORY, layout.PLAN, layout.MANIFEST}
     commits = {f"{layout.COMMITS}/{path.name}" for path in (out / layout.COMMITS).iterdir()}
-    return [
-        FileRecord(path=name, bytes=(out / name).stat().st_size, sha256=sha256_file(out / name))
-        for name in sorted(tables | commits | metadata_files(out))
-    ]
+    return [_file_record(out, name) for name in sorted(tables | commits | metadata_files(out))]
+
+
+def _file_record(out: Path, name: str) -> FileRecord:
+    return FileRecord(path=name, bytes=(out / name).stat().st_size, sha256=sha256_file(out / name))
+
+
+def _scores_kept(out: Path) -> list[ScoreInfo]:
+    """Scores of an earlier corpus.json whose tables are still what it says."""
+    try:
+        before = CorpusInfo.model_validate_json((out / layout.CORPUS).read_bytes())
+    except (OSError, ValidationError):
+        return []
+    listed = {file.path: file.sha256 for file in before.files}
+    return [s for s in before.scores if (out / s.path).is_file() and sha256_file(out / s.path) == listed.get(s.path)]
 
 
 def summarise(
@@ -112,6 +136,7 @@ def summarise(
         },
         distributions=_distributions(recipe, usable),
         statistics={name: _spread(float(getattr(row, name)) for row in usable) for name in _FIGURES},
+        sqe_sha256=shipped_sha256() if recipe.sqe.enabled else "",
         licences=[
             LicenceInfo(dataset=dataset, category=category, licence=licence, sources=count)
             for (dataset, category, licence), count in licences.items()

@@ -29,6 +29,7 @@ from manifests.config import (
     RenderConfig,
     Section,
     SourceSpec,
+    SqeConfig,
     StoreConfig,
     explain_validation,
 )
@@ -99,6 +100,7 @@ class Recipe(Section):
     npcf: NpcfConfig = NpcfConfig()
     npcfpp: NpcfppConfig = NpcfppConfig()
     label: LabelConfig = LabelConfig()
+    sqe: SqeConfig = SqeConfig()
     store: StoreConfig = StoreConfig()
 
     @model_validator(mode="after")

