@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-dev demo test check bench verification realism fidelity synergy clean
+.PHONY: help install install-dev demo test check bench verification realism fidelity synergy hypergradients sqe clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -56,9 +56,16 @@ fidelity: $(VENV)/.installed-dev ## Compare our pictures with real defects (DATA
 synergy: $(VENV)/.installed-dev ## Ablate the blocks of npcF++ and write docs/npcfpp.md
 	$(BIN)/python -m benchmarks.synergy
 
+hypergradients: $(VENV)/.installed-dev ## Time the ways to a hypergradient and write docs/hypergradients.md
+	$(BIN)/python -m benchmarks.hypergradients
+
+sqe: $(VENV)/.installed-dev ## Train the quality estimator that ships, from embedded pictures alone, and write docs/sqe.md
+	$(BIN)/maphc2f generate build/sqe-corpus --config recipes/sqe.yaml --workers $(WORKERS)
+	$(BIN)/python -m bisqad.sqe_training build/sqe-corpus --out refine/sqe.safetensors --card docs/sqe.md
+
 clean: ## Remove .venv, the demo and every cache
 	rm -rf $(VENV) $(DEMO) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
-	find benchmarks manifests physics pipeline refine tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find benchmarks bisqad manifests physics pipeline refine tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps make a second run install nothing. The package is installed in place (-e), so an edited module
 # takes effect at once; changed dependencies make the stamps stale.

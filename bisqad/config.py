@@ -31,13 +31,11 @@ Count = Annotated[int, Field(ge=1)]
 class DetectorConfig(Section):
     """What the detector sees, and what it remembers of normal parts."""
 
-    backbone: str = Field(
-        "efficientnet-lite0",
-        pattern=r"^(efficientnet-lite0|timm:[A-Za-z0-9_.\-/]+)$",
-        description="frozen network; timm:NAME is any of timm's (the extra `timm`)",
+    backbone: Literal["efficientnet-lite0"] = Field(
+        "efficientnet-lite0", description="frozen network that pictures are seen by"
     )
     blocks: tuple[int, ...] = Field(
-        (0, 2, 4, 10), min_length=1, description="whose feature maps are used; for timm the indices of its stages"
+        (0, 2, 4, 10), min_length=1, description="of the network, whose feature maps are used"
     )
     size: int = Field(256, ge=64, le=2048, description="side that a picture is resized to, in pixels")
     fit: Literal["corpus", "crop", "pad", "stretch"] = Field(

@@ -8,13 +8,13 @@ continued by reflection, so that no border is seen that is not there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from bisqad.config import DetectorConfig
@@ -27,13 +27,6 @@ _Array = TypeVar("_Array", NDArray[np.uint8], NDArray[np.bool_])
 
 CELL_PX = 4
 _MARGIN_PX = 64  # continued by reflection; a multiple of every stride
-
-
-class _Backbone(Protocol):
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def __call__(self, images: Tensor) -> list[Tensor]: ...
 
 
 class FeatureExtractor:
@@ -58,18 +51,21 @@ class FeatureExtractor:
     Raises
     ------
     ConfigError
-        There is no such block or network.
+        There is no such block, or the context has no middle.
     """
 
     def __init__(self, config: DetectorConfig, *, device: str = "cpu") -> None:
         if config.context_cells % 2 == 0:
             raise ConfigError(f"detector.context_cells: expected an odd number, got {config.context_cells}")
         self.config, self.device = config, device
-        self._network, weights = _network(config, device)
+        if unknown := sorted(set(config.blocks) - set(CHANNELS)):
+            known = ", ".join(map(str, CHANNELS))
+            raise ConfigError(f"detector.blocks: {config.backbone} gives blocks {known}, got {unknown[0]}")
+        self._network = EfficientNetLite0(config.blocks).to(device)
         self.channels = (2 if config.context_cells > 1 else 1) * sum(self._network.channels)
         self.block_channels = self._network.channels
         self.identity = (
-            f"v1 {config.backbone} {weights} {config.blocks} {config.fit} {config.size} {config.context_cells}"
+            f"v1 {config.backbone} {SHA256[:16]} {config.blocks} {config.fit} {config.size} {config.context_cells}"
         )
 
     @torch.inference_mode()
@@ -149,45 +145,3 @@ def _on_grid(values: Tensor, grid: list[int]) -> Tensor:
     if values.shape[2] < grid[0]:
         return functional.interpolate(values, size=grid, mode="bilinear", align_corners=False)
     return values
-
-
-def _network(config: DetectorConfig, device: str) -> tuple[_Backbone, str]:
-    """The frozen network, and what identifies its weights."""
-    if config.backbone == "efficientnet-lite0":
-        if unknown := sorted(set(config.blocks) - set(CHANNELS)):
-            known = ", ".join(map(str, CHANNELS))
-            raise ConfigError(f"detector.blocks: efficientnet-lite0 gives blocks {known}, got {unknown[0]}")
-        return cast("_Backbone", EfficientNetLite0(config.blocks).to(device)), SHA256[:16]
-    network = _TimmBackbone(config.backbone.removeprefix("timm:"), config.blocks)
-    return cast("_Backbone", network.to(device)), network.identity
-
-
-class _TimmBackbone(nn.Module):
-    """Any network of timm that gives feature maps, with its published weights."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, name: str, stages: tuple[int, ...]) -> None:
-        super().__init__()
-        try:
-            import timm  # type: ignore[import-not-found]  # an extra
-        except ImportError:
-            raise ConfigError(
-                f"detector.backbone timm:{name}: install the extra, pip install 'maphc2f[timm]'"
-            ) from None
-        try:
-            self.network = timm.create_model(name, pretrained=True, features_only=True, out_indices=stages)
-        except (RuntimeError, ValueError, IndexError, AssertionError, OSError) as error:
-            raise ConfigError(f"detector.backbone timm:{name}: {str(error).splitlines()[0]}") from None
-        self.channels = tuple(self.network.feature_info.channels())
-        self.strides = tuple(self.network.feature_info.reduction())
-        settings = self.network.pretrained_cfg
-        for label in ("mean", "std"):
-            self.register_buffer(label, 255.0 * torch.tensor(settings[label])[:, None, None])
-        self.identity = f"timm-{timm.__version__} {settings.get('architecture')}.{settings.get('tag')}"
-        self.eval().requires_grad_(False)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = self.network((images - self.mean) / self.std)
-        return maps

@@ -19,9 +19,9 @@ from manifests import Corpus
 def twins(
     corpus_path: Path, quick: TrainConfig, small_extractor: FeatureExtractor, tmp_path_factory: pytest.TempPathFactory
 ) -> NormalCells:
-    """6 photographs, the same ones brighter, and the same ones shifted by 2 pixels; all of one category."""
+    """14 photographs, the same ones brighter, and the same ones shifted by 2 pixels; all of one category."""
     sources = {s.record.source_sha256: eight_bit_colour(s.source) for s in Corpus(corpus_path)}
-    plain = [sources[name] for name in sorted(sources)[:6]]
+    plain = [sources[name] for name in sorted(sources)[:14]]
     brighter = [np.clip(image.astype(np.int16) + 6, 0, 255).astype(np.uint8) for image in plain]
     shifted = [np.roll(image, 2, axis=1) for image in plain]
     pictures = [
@@ -36,7 +36,7 @@ def twins(
 def test_a_brighter_or_a_shifted_copy_falls_into_the_set_of_its_photograph(
     twins: NormalCells, small_extractor: FeatureExtractor, seed: int
 ) -> None:
-    found = alike(twins, small_extractor.block_channels[-1], seed=seed).reshape(3, 6)
+    found = alike(twins, small_extractor.block_channels[-1], seed=seed).reshape(3, 14)
     together = float(np.mean(found[1:] == found[:1]))
     apart = float(np.mean(found[0][:, None] == found[0][None]))
     assert together > 0.8, found
@@ -54,7 +54,7 @@ def test_a_category_of_one_photograph_or_of_equal_ones_is_one_set(twins: NormalC
 
 
 def test_categories_are_sorted_apart_from_each_other(twins: NormalCells) -> None:
-    keys = np.array(["a", "b"] * 9)
+    keys = np.array(["a", "b"] * 21)
     both = alike(NormalCells(twins.features, keys, twins.names), 112, seed=0)
     alone = alike(twins.take(keys == "a"), 112, seed=0)
     assert_array_equal(both[keys == "a"], alone)

@@ -1,0 +1,111 @@
+"""From two maps to one score."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import Tensor
+
+from bisqad.fusion import Fusion, HeldOutMaps, choose_fusion
+from bisqad.profile import BorderProfile
+
+SIDE = 24
+PLAIN = BorderProfile((0.0,) * 13, (1.0,) * 13)
+
+
+def _maps(rng: np.random.Generator, *, head: float, distance: float, name: str = "fracture") -> HeldOutMaps:
+    """15 normals and 15 samples; the two sorts of maps are by so many spreads higher on the defect."""
+    labels = []
+    for k in range(30):
+        label = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        if k >= 15:
+            y, x = rng.integers(2, SIDE - 8, 2)
+            label[y : y + 5, x : x + 5] = True
+        labels.append(label)
+    noise = torch.from_numpy(rng.normal(size=(2, 30, SIDE, SIDE)).astype(np.float32))
+    heads, distances = ([noise[n, k] + by * labels[k] for k in range(30)] for n, by in enumerate((head, distance)))
+    return HeldOutMaps(name, heads, distances, labels)
+
+
+def _chosen(*held_out: HeldOutMaps) -> Fusion:
+    return choose_fusion(held_out, head=PLAIN, distance=PLAIN)
+
+
+def test_the_share_is_1_where_only_the_head_tells_defects_from_normals(rng: np.random.Generator) -> None:
+    found = _chosen(_maps(rng, head=1.2, distance=-1.0))
+    assert (found.map_share, found.image_share) == (1.0, 1.0)
+
+
+def test_the_share_is_0_where_only_the_distance_tells_defects_from_normals(rng: np.random.Generator) -> None:
+    found = _chosen(_maps(rng, head=-1.0, distance=1.2))
+    assert (found.map_share, found.image_share) == (0.0, 0.0)
+
+
+def test_two_maps_that_tell_the_same_are_mixed_evenly(rng: np.random.Generator) -> None:
+    found = _chosen(_maps(rng, head=1.0, distance=1.0))
+    assert 0.3 <= found.map_share <= 0.7
+
+
+def test_where_all_mixtures_do_equally_well_the_even_one_is_chosen(rng: np.random.Generator) -> None:
+    found = _chosen(_maps(rng, head=40.0, distance=40.0))
+    assert (found.map_share, found.image_share) == (0.5, 0.5)
+    assert (found.pixel_ap, found.image_auroc) == pytest.approx((1.0, 1.0))
+
+
+def test_figures_are_means_over_mechanisms(rng: np.random.Generator) -> None:
+    easy, hard = _maps(rng, head=40, distance=40), _maps(rng, head=0.3, distance=0.3, name="pitting")
+    both, alone = _chosen(easy, hard), _chosen(hard)
+    assert both.pixel_ap == pytest.approx((1 + alone.pixel_ap) / 2, abs=0.02)
+
+
+def test_maps_are_measured_by_their_normals_alone(rng: np.random.Generator) -> None:
+    maps = _maps(rng, head=5, distance=5)
+    shifted = replace(maps, head=[3 + 7 * one for one in maps.head])
+    for first, second in zip(maps.standardised()[0], shifted.standardised()[0], strict=True):
+        assert_allclose(first.numpy(), second.numpy(), atol=1e-4)
+    sound = torch.stack(maps.standardised()[1][:15])
+    assert float(sound.mean()) == pytest.approx(0, abs=1e-5)
+
+
+def _fusion(**changes: float) -> Fusion:
+    values = {"map_share": 0.25, "image_share": 0.75, "highest": 0.0, "image_auroc": 0.9, "pixel_ap": 0.4}
+    head = BorderProfile((1.0,) * 13, (2.0,) * 13)
+    return Fusion(head=head, distance=BorderProfile((3.0,) * 13, (0.5,) * 13), **{**values, **changes})
+
+
+def _pair() -> tuple[Tensor, Tensor]:
+    rng = np.random.default_rng(2)
+    head, distance = torch.from_numpy(rng.normal(size=(2, 10, 12)))
+    return head, distance
+
+
+def test_maps_are_mixed_in_spreads_of_normals() -> None:
+    head, distance = _pair()
+    wanted = 0.25 * (head - 1) / 2 + 0.75 * (distance - 3) / 0.5
+    assert_allclose(_fusion().score_map(head, distance).numpy(), wanted.numpy())
+
+
+@pytest.mark.parametrize(("highest", "cells"), [(0.0, 1), (0.001, 1), (0.1, 12)])
+def test_a_picture_scores_the_mean_of_its_highest_cells(highest: float, cells: int) -> None:
+    head, distance = _pair()
+    mixed = 0.75 * (head - 1) / 2 + 0.25 * (distance - 3) / 0.5
+    wanted = np.sort(mixed.numpy().ravel())[-cells:].mean()
+    assert _fusion(highest=highest).image_score(head, distance) == pytest.approx(wanted)
+
+
+def test_a_way_through_json_changes_nothing(rng: np.random.Generator) -> None:
+    found = _chosen(_maps(rng, head=1.0, distance=0.5))
+    assert Fusion.from_json(json.loads(json.dumps(asdict(found)))) == found
+
+
+@pytest.mark.parametrize("missing", ["head", "highest"])
+def test_json_without_a_part_is_refused(missing: str) -> None:
+    values = asdict(_fusion())
+    del values[missing]
+    with pytest.raises(KeyError):
+        Fusion.from_json(values)
