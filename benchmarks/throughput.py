@@ -29,7 +29,7 @@ from manifests.config import parse_source
 from pipeline.generate import generate
 from pipeline.recipe import Recipe
 
-SAMPLE_STAGES = ("read", "physics", "render", "npcf", "npcf++", "label", "finish", "write")
+SAMPLE_STAGES = ("read", "physics", "render", "npcf", "npcf++", "label", "finish", "sqe", "write")
 REFINEMENT = ("render", "npcf", "npcf++")
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bisqad import run
-from bisqad.config import DetectorConfig, TrainConfig
+from bisqad.config import DetectorConfig, TrainConfig, read_train_config
 from bisqad.features import FeatureExtractor
 from manifests import Corpus
 
@@ -110,16 +110,9 @@ def quick_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def quick() -> TrainConfig:
+def quick(quick_path: Path) -> TrainConfig:
     """Settings that take seconds."""
-    return TrainConfig.model_validate(
-        {
-            "detector": {"size": 128, "memory_cells": 512, "hidden": 16},
-            "cells": {"normal": 64},
-            "optimiser": {"epochs": 4, "batch_samples": 16, "batch_normals": 8},
-            "fusion": {"held_out_samples": 10, "held_out_normals": 10},
-        }
-    )
+    return read_train_config(quick_path)
 
 
 @pytest.fixture(scope="session")

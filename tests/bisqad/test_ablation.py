@@ -128,6 +128,6 @@ def test_figures_of_other_settings_are_not_taken_for_those_asked(
     other = TrainConfig.model_validate({"optimiser": {"epochs": 3}})
     try:
         ablate([corpus_path], tmp_path, tmp_path / "out", other, seeds=[0])
-    except OutputError:
-        return  # to refuse is as good as to train again
+    except OutputError:  # to refuse is as good as to train again
+        return
     assert len(trained) > done

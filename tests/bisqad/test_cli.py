@@ -66,7 +66,9 @@ def test_console_script_is_the_entry_point() -> None:
 
 
 def test_version_is_printed_without_torch(python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    code = "import sys; sys.modules['torch'] = None; sys.argv = ['bisqad', '--version']; import bisqad.cli as c; c.main()"
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.argv = ['bisqad', '--version']; import bisqad.cli as c; c.main()"
+    )
     done = python("-c", code)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"bisqad {__version__}\n", "")
 
@@ -116,9 +118,7 @@ def test_a_slip_in_the_settings_is_named(say: Say, tmp_path: Path, brick_path: P
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    "command", [["evaluate", "--data", "data"], ["detect", "a.png", "--out", "o"], ["export", "--onnx", "d.onnx"]]
-)
+@pytest.mark.parametrize("command", [["evaluate", "--data", "data"], ["detect", "a.png", "--out", "o"]])
 def test_an_unfinished_run_is_refused(say: Say, tmp_path: Path, run_path: Path, command: list[str]) -> None:
     (tmp_path / "run").mkdir()
     for name in ("run.json", "checkpoint.safetensors"):
@@ -191,11 +191,3 @@ def test_a_run_without_learned_weights_has_no_estimator_to_take(say: Say, run_pa
     (tmp_path / "run").mkdir()
     shutil.copy(run_path / DETECTOR, tmp_path / "run" / DETECTOR)
     assert "train with --method bilevel" in refused(say("export", "run", "--sqe", "sqe.safetensors"))
-
-
-def test_a_detector_is_exported_or_it_is_told_what_is_missing(say: Say, run_path: Path, tmp_path: Path) -> None:
-    said = say("export", run_path, "--onnx", "detector.onnx")
-    if said.code == 0:
-        assert (tmp_path / "detector.onnx").stat().st_size > 0
-    else:
-        assert "onnx" in refused(said)

@@ -43,6 +43,12 @@ def test_context_is_the_mean_over_the_cells_around(rng: np.random.Generator) -> 
     assert_allclose(around[:, 10, 7], own[:, 9:12, 6:9].mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
 
 
+def test_fine_blocks_see_no_border() -> None:
+    extractor = FeatureExtractor(DetectorConfig(blocks=(0, 2, 4)))
+    cells = extractor(np.full((1, 130, 97, 3), 90, np.uint8))[0].numpy()
+    assert_allclose(cells, np.broadcast_to(cells[:, 12:13, 12:13], cells.shape), atol=1e-4)
+
+
 @pytest.mark.parametrize("level", [20, 128, 240])
 def test_a_constant_picture_has_the_same_features_at_its_border_as_inside(
     small_extractor: FeatureExtractor, level: int

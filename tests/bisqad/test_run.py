@@ -86,9 +86,7 @@ def test_learned_weights_are_told_of_every_sample_of_the_lower_level(run_path: P
 
 def test_defects_of_the_corpus_are_found(run_path: Path, inspection_root: Path) -> None:
     told: list[tuple[int, int]] = []
-    found = evaluate(
-        Detector.load(run_path / DETECTOR), inspection_root, advance=lambda *done: told.append(done)
-    )
+    found = evaluate(Detector.load(run_path / DETECTOR), inspection_root, advance=lambda *done: told.append(done))
     assert found.image_auroc.value > 0.7
     assert found.pixel_auroc.value > 0.7
     assert told[-1] == (found.normals + found.defects,) * 2
@@ -195,9 +193,7 @@ def test_shuffled_weights_give_another_detector_than_learned_ones(
     made = train(brick_path, tmp_path, quick.model_copy(update={"method": "shuffled"}), cache=feature_cache)
     learned = Detector.load(run_path / DETECTOR)
     assert not torch.equal(made.head.output.weight, learned.head.output.weight)
-    weights, other = (
-        pq.read_table(p / "weights.parquet")["weight"].to_pylist() for p in (tmp_path, run_path)
-    )
+    weights, other = (pq.read_table(p / "weights.parquet")["weight"].to_pylist() for p in (tmp_path, run_path))
     assert weights == other  # learned alike, dealt to others
 
 
@@ -304,28 +300,47 @@ def test_a_damaged_checkpoint_is_told_of(
             train(brick_path, tmp_path, uniform, cache=feature_cache)
 
 
-def test_a_killed_run_ends_as_an_undisturbed_one(
-    brick_path: Path, quick_path: Path, feature_cache: Path, tmp_path: Path, python: Python
-) -> None:
+@pytest.fixture
+def arguments(brick_path: Path, quick_path: Path, feature_cache: Path, tmp_path: Path) -> Callable[[str], list[str]]:
+    """Of `bisqad train` into a folder of that name, over more epochs than end before they can be stopped."""
     settings = tmp_path / "long.yaml"
     settings.write_text(quick_path.read_text().replace("epochs: 4", "epochs: 24"))
 
-    def arguments(out: str) -> list[str]:
+    def of(out: str) -> list[str]:
         given = ["-m", "bisqad.cli", "train", brick_path, "--out", tmp_path / out, "--config", settings]
         return [str(part) for part in [*given, "--cache", feature_cache, "--device", "cpu"]]
 
-    whole = python(*arguments("whole"))
-    assert whole.returncode == 0, whole.stderr
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return of
+
+
+def stopped(arguments: list[str], out: Path, by: signal.Signals) -> tuple[int, str]:
+    """Exit code and stderr of a run that got a signal as soon as it had a checkpoint."""
+    command, environment = [sys.executable, *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        [sys.executable, *arguments("killed")], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
         limit = time.monotonic() + 120
-        while not (tmp_path / "killed" / CHECKPOINT).exists() and time.monotonic() < limit:
+        while not (out / CHECKPOINT).exists() and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed" / DETECTOR).exists()
+        process.send_signal(by)
+        _, said = process.communicate(timeout=60)
+    assert not (out / DETECTOR).exists()
+    return process.returncode, said
+
+
+def test_an_interrupted_run_says_how_to_go_on(arguments: Callable[[str], list[str]], tmp_path: Path) -> None:
+    code, said = stopped(arguments("run"), tmp_path / "run", signal.SIGINT)
+    assert code == 130
+    assert said == "stopped: finished epochs are kept; the same command goes on from there\n"
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(
+    arguments: Callable[[str], list[str]], tmp_path: Path, python: Python
+) -> None:
+    whole = python(*arguments("whole"))
+    assert whole.returncode == 0, whole.stderr
+    code, _ = stopped(arguments("killed"), tmp_path / "killed", signal.SIGKILL)
+    assert code == -signal.SIGKILL
     again = python(*arguments("killed"))
     assert again.returncode == 0, again.stderr
     for name in (DETECTOR, "progress.csv", "sqe.safetensors", "policy.json", "weights.parquet"):

@@ -142,7 +142,9 @@ def test_samples_of_shuffled_masks_weigh_less_than_sound_ones(
     assert image_auroc(weights, ~BAD) > 0.8
 
 
-def test_influence_tells_sound_samples_from_those_of_shuffled_masks(learned: tuple[Trainer, list[EpochFigures]]) -> None:
+def test_influence_tells_sound_samples_from_those_of_shuffled_masks(
+    learned: tuple[Trainer, list[EpochFigures]],
+) -> None:
     made = learned[0]
     helped = (made.influence / made.seen.clamp(min=1)).numpy()
     assert image_auroc(helped, ~BAD) > 0.8
