@@ -70,14 +70,14 @@ def test_labels_are_one_exactly_where_the_mask_covers_a_quarter_of_a_cell(mask: 
 
 def test_cells_beside_the_defect_touch_none_of_it_and_lie_within_two_cells() -> None:
     mask = np.zeros((128, 128), np.bool_)
-    mask[60:68, 40:80] = True
-    config = CellsConfig(defect=10, ring=40, far=40)
+    mask[59:69, 41:80] = True  # of its corners' cells it covers less than a quarter
+    config = CellsConfig(defect=10, ring=60, far=40)
     cells, labels = draw_cells(mask, config, np.random.default_rng(1))
     on = np.argwhere(_cover(mask) > 0)
     apart = np.abs(cells[:, None] - on[None]).max(axis=2).min(axis=1)
-    assert_array_equal(labels, np.repeat([1, 0, 0], [10, 40, 40]))
-    assert set(apart[10:50].tolist()) == {1, 2}
-    assert apart[50:].min() > 2
+    assert_array_equal(labels, np.repeat([1, 0, 0], [10, 60, 40]))
+    assert set(apart[10:70].tolist()) == {1, 2}
+    assert apart[70:].min() > 2
 
 
 def test_pictures_of_16_bits_and_grey_ones_become_eight_bit_colour() -> None:

@@ -84,3 +84,13 @@ def test_a_map_is_highest_where_its_cells_are_strange(normals: NormalCells) -> N
     cells[:, 9:13, 4:8] += 30
     found = remembered(normals).distance_map(cells, "a/x").numpy()
     assert found[10:12, 5:7].min() > 10 * max(found[:6].max(), 0.01)
+
+
+def test_a_cell_that_was_compared_has_its_own_distance_in_the_map(
+    normals: NormalCells, rng: np.random.Generator
+) -> None:
+    cells = torch.from_numpy(rng.normal(2, 2, (9, 12, 15)).astype(np.float32))
+    normality = remembered(normals)
+    wanted = normality.distance(cells.flatten(1).T, "a/x").reshape(12, 15)
+    found = normality.distance_map(cells, "a/x")
+    assert_allclose(found[::2, ::2].numpy(), wanted[::2, ::2].numpy(), rtol=1e-3, atol=1e-3)

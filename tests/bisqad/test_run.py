@@ -139,6 +139,13 @@ def test_a_folder_that_holds_something_else_is_refused(
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("damaged", [b"", b"[]", b"{", b"\xff"])
+def test_a_damaged_identity_is_told_of(brick_path: Path, quick: TrainConfig, tmp_path: Path, damaged: bytes) -> None:
+    (tmp_path / "run.json").write_bytes(damaged)
+    with pytest.raises(OutputError, match="another"):
+        train(brick_path, tmp_path, quick)
+
+
 def test_unknown_mechanisms_are_refused_with_those_there_are(
     brick_path: Path, quick: TrainConfig, tmp_path: Path
 ) -> None:

@@ -39,7 +39,12 @@ def test_in_a_terminal_each_stage_has_a_bar() -> None:
 
 def test_a_stage_that_failed_is_not_called_finished() -> None:
     text = StringIO()
-    with pytest.raises(OSError, match="disk"), TerminalProgress(Console(file=text)) as progress:
-        progress.stage("samples", 3)
-        raise OSError("disk")
+
+    def failing() -> None:
+        with TerminalProgress(Console(file=text)) as progress:
+            progress.stage("samples", 3)
+            raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        failing()
     assert text.getvalue() == "samples: 3\n"
