@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.policy import BORDER_SHARE, QUARTERS, MechanismPolicy, PlacePolicy, SamplingPolicy
+from manifests.policy import QUARTERS, MechanismPolicy, PlacePolicy, SamplingPolicy, at_border
 from manifests.records import SampleRecord
 
 __all__ = ["sampling_policy"]
@@ -40,7 +40,7 @@ def sampling_policy(records: Sequence[SampleRecord], weights: NDArray[np.floatin
         chosen = np.flatnonzero(mechanisms == name)
         own = [records[int(k)] for k in chosen]
         inside = relative[chosen] / relative[chosen].mean()  # a quarter's factor tells it from the others alone
-        border = np.array([_at_border(record) for record in own])
+        border = np.array([at_border(record.anchor_y, record.anchor_x) for record in own])
         found[name] = MechanismPolicy(
             factor=_factor(relative[chosen]),
             area=_by_quarter(own, inside, lambda record: record.asked_area),
@@ -61,8 +61,3 @@ def _by_quarter(
 def _factor(weights: NDArray[np.float64]) -> float:
     mean = (weights.sum() + _PRIOR) / (len(weights) + _PRIOR)
     return round(float(np.clip(mean, _LEAST, _MOST)), 4)
-
-
-def _at_border(record: SampleRecord) -> bool:
-    nearest = min(record.anchor_y, record.anchor_x, 1 - record.anchor_y, 1 - record.anchor_x)
-    return nearest < BORDER_SHARE

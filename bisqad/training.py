@@ -130,8 +130,10 @@ class Trainer:
         batches = -(-len(self.material.samples) // optimiser.batch_samples)
         figures = []
         for step, chosen in enumerate(np.array_split(rng.permutation(len(self.material.samples)), batches)):
-            for group in self._lower.param_groups:
-                group["lr"] = optimiser.learning_rate * _cosine((number + step / batches) / optimiser.epochs)
+            share = _cosine((number + step / batches) / optimiser.epochs)
+            _set_rate(self._lower, optimiser.learning_rate * share)
+            if self._upper is not None:
+                _set_rate(self._upper, self.config.bilevel.learning_rate * share)
             figures.append(self._step(chosen, rng))
         self.epochs_done += 1
         mean = np.mean(figures, axis=0)
@@ -306,6 +308,11 @@ def _positions_by_mechanism(material: Material) -> dict[str, NDArray[np.int64]]:
     """Positions in the upper samples by mechanism; empty if there are none."""
     mechanisms = material.upper_samples.mechanisms
     return {name: np.flatnonzero(mechanisms == name) for name in sorted(set(mechanisms.tolist()))}
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
 
 
 def _cosine(progress: float) -> float:

@@ -242,7 +242,7 @@ def place(recipe: Recipe, ingredients: Ingredients, attempt: int) -> Placed:
     rng = stream(recipe.seed, Stage.SAMPLE, ingredients.row.index, *position)
     drawn = _as_planned(planned) if attempt == 0 else _drawn_again(recipe, ingredients, rng)
     as_asked = attempt < _DRAWS_AS_ASKED
-    area = planned.asked_area if as_asked else recipe.params(planned.mechanism).area.draw(rng)
+    area = planned.asked_area if as_asked else recipe.asked_area(planned.mechanism).draw(rng)
     look = _draw_look(recipe, rng, channels=ingredients.source.shape[2])
     offset = (int(rng.integers(0, 1 << 30)), int(rng.integers(0, 1 << 30)))
     steepness = float(rng.uniform(*ingredients.steepness))
@@ -293,6 +293,7 @@ def _drawn_again(recipe: Recipe, ingredients: Ingredients, rng: np.random.Genera
         dihedral=planned.dihedral,
         from_edge=planned.from_edge,
         width=opening_width(recipe.params(planned.mechanism)),
+        policy=recipe.policy_of(planned.mechanism).place,
     )
 
 

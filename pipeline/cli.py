@@ -25,6 +25,7 @@ from manifests import layout
 from manifests.config import RefineStage, parse_source
 from manifests.corpus import Corpus, CorpusInfo
 from manifests.errors import ConfigError, MaphError, OutputError
+from manifests.policy import read_policy
 from manifests.records import SampleStatus, SourceStatus
 from pipeline.console import ConsoleProgress, bytes_text, duration_text
 
@@ -92,6 +93,12 @@ MechanismOption = Annotated[
     list[str] | None,
     typer.Option("--mechanism", metavar="M", help="Only this mechanism, see `maphc2f mechanisms`; may be repeated."),
 ]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy", metavar="POLICY.json", help="What to hold more of, and less: policy.json of `bisqad train`."
+    ),
+]
 BankOption = Annotated[
     Path | None,
     typer.Option(
@@ -114,6 +121,7 @@ def _recipe(
     size: int | None,
     seed: int | None,
     mechanism: Sequence[str] | None = None,
+    policy: Path | None = None,
     *,
     keep_stages: bool = False,
 ) -> Recipe:
@@ -122,6 +130,8 @@ def _recipe(
     overrides: dict[str, object] = {
         name: value for name, value in (("count", count), ("size", size), ("seed", seed)) if value is not None
     }
+    if policy is not None:
+        overrides["policy"] = read_policy(policy)
     if source:
         overrides["sources"] = [parse_source(text).model_dump(exclude_none=True) for text in source]
     recipe = load_recipe(config, overrides=overrides)
@@ -176,12 +186,13 @@ def generate(
     size: SizeOption = None,
     seed: SeedOption = None,
     mechanism: MechanismOption = None,
+    policy: PolicyOption = None,
     bank: BankOption = None,
     keep_stages: KeepStagesOption = False,
     workers: WorkersOption = 1,
 ) -> None:
     """Make a corpus, or go on with one that was interrupted."""
-    recipe = _recipe(config, source, count, size, seed, mechanism, keep_stages=keep_stages)
+    recipe = _recipe(config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages)
     shared = _shared_bank(bank)
     from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where and when they are needed
 
@@ -193,7 +204,10 @@ def generate(
     console.print(f"[green]done[/green]: {out}; check it with [cyan]maphc2f verify {out}[/cyan]")
 
 
-@app.command(epilog="Example: [cyan]maphc2f plan out --config recipes/mtd.yaml[/cyan]")
+@app.command(
+    epilog="Examples: [cyan]maphc2f plan out --config recipes/mtd.yaml[/cyan]   "
+    "More of what helped a trainer: [cyan]maphc2f plan next --config recipes/mtd.yaml --policy run/policy.json[/cyan]"
+)
 def plan(
     out: Out,
     config: ConfigOption = None,
@@ -202,11 +216,12 @@ def plan(
     size: SizeOption = None,
     seed: SeedOption = None,
     mechanism: MechanismOption = None,
+    policy: PolicyOption = None,
     keep_stages: KeepStagesOption = False,
     workers: WorkersOption = 1,
 ) -> None:
     """Write the plan, show it, and estimate time and disk from a few samples made for the purpose."""
-    recipe = _recipe(config, source, count, size, seed, mechanism, keep_stages=keep_stages)
+    recipe = _recipe(config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages)
     from pipeline import estimate
     from pipeline import generate as job
 
@@ -406,6 +421,7 @@ def bank(
     size: SizeOption = None,
     seed: SeedOption = None,
     mechanism: MechanismOption = None,
+    policy: PolicyOption = None,
     shared: BankOption = None,
     workers: WorkersOption = 1,
 ) -> None:
@@ -417,7 +433,7 @@ def bank(
     from pipeline.bank_summary import summarise_bank
     from pipeline.store import open_output, read_identity
 
-    given = (config, source, count, size, seed, mechanism)
+    given = (config, source, count, size, seed, mechanism, policy)
     is_there = (out / layout.CONFIG).is_file() and not any(given)
     recipe = read_identity(out).recipe if is_there else _recipe(*given)
     if (out / layout.CORPUS).is_file():

@@ -25,6 +25,7 @@ from manifests.corpus import (
 )
 from manifests.distributions import Distribution
 from manifests.hashing import canonical_json, code_version, sha256_file
+from manifests.policy import QuarteredDistribution
 from manifests.records import (
     SCHEMA_VERSION,
     BankRecord,
@@ -155,14 +156,16 @@ def _distributions(recipe: Recipe, usable: Sequence[SampleRecord]) -> list[Distr
     found = []
     for name in recipe.mechanism_weights():
         params, rows = recipe.params(name), [row for row in present if row.mechanism == name]
-        found.append(_compare(name, "area", params.area, [row.area_fraction for row in rows]))
-        found.append(_compare(name, "severity", params.severity, [row.severity for row in rows]))
+        found.append(_compare(name, "area", recipe.asked_area(name), [row.area_fraction for row in rows]))
+        found.append(_compare(name, "severity", recipe.asked_severity(name), [row.severity for row in rows]))
         if width := opening_width(params):
             found.append(_compare(name, "width", width, [row.width for row in rows]))
     return found
 
 
-def _compare(mechanism: str, quantity: str, asked: Distribution, got: Sequence[float]) -> DistributionInfo:
+def _compare(
+    mechanism: str, quantity: str, asked: Distribution | QuarteredDistribution, got: Sequence[float]
+) -> DistributionInfo:
     values = np.sort(np.asarray(got, dtype=np.float64))
     number = max(len(values), 1)
     # both sides of every step: a distribution that is one point steps too

@@ -5,6 +5,8 @@ turn, so that a shard reads neighbouring ones; a shard draws from a few trajecto
 trajectories fall into the same number of groups, and a sample joins only a source and a trajectory of one group, so
 that a split by group shares neither. On one source no snapshot comes twice in the same turn, and the bank is made
 large enough for that. A sample's first defect follows these totals; the mechanisms of further ones are drawn by weight.
+The recipe's sampling policy, if it has one, multiplies the weights, draws some quarters of the areas and severities
+more often than others, and the border of a picture more often than its inside, or less.
 
 References
 ----------
@@ -23,6 +25,7 @@ from scipy import ndimage
 from manifests.config import AUTO
 from manifests.distributions import Distribution
 from manifests.errors import ConfigError
+from manifests.policy import PlacePolicy
 from manifests.records import PlannedDefect, PlanRow, SourceRecord, plan_row_id
 from manifests.seeds import Stage, name_key, seed_path, stream
 from physics.mechanism import MechanismParams
@@ -57,6 +60,7 @@ _ENTRY_TILT_DEG = 35.0  # how far from square to the part's edge a crack may ent
 _EDGE_TILT_DEG = 4.0  # the same for a surface whose free edge is that of the part
 _ENTRY_OVERLAP = 0.04  # share of the square that lies beyond the edge, so that the mouth is cut by it
 _PLACE_TRIES = 64
+_ANYWHERE = PlacePolicy()
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,7 @@ def draw_placement(
     dihedral: int,
     from_edge: bool,
     width: Distribution | None,
+    policy: PlacePolicy = _ANYWHERE,
 ) -> DrawnPlacement:
     """Where a trajectory goes: on the part, or, for one that comes in from a side, square to the part's edge.
 
@@ -237,6 +242,8 @@ def draw_placement(
         The trajectory comes in through the middle of its square's left side.
     width : Distribution or None
         Of the widest opening / side of the picture; None for a mechanism that opens nothing.
+    policy : PlacePolicy
+        How often the border of the picture and its inside are chosen; not for one that comes in from a side.
     """
     size = foreground.shape[0]
     angle = float(rng.uniform(-45.0, 45.0))
@@ -248,7 +255,7 @@ def draw_placement(
         angle = _turn_inwards(dihedral, outline.inward[k]) + angle * tilt / 45.0
         anchor = outline.points[k]
     else:
-        anchor = _random_pixel(rng, foreground) + rng.uniform(0.0, 1.0, size=2)
+        anchor = _random_anchor(rng, foreground, policy)
     return DrawnPlacement(dihedral, angle, entering, float(anchor[0]) / size, float(anchor[1]) / size, widest)
 
 
@@ -258,6 +265,23 @@ def _turn_inwards(dihedral: int, inward: NDArray[np.float64]) -> float:
     # counter-clockwise as seen, with y down: the angle of (y, x) is atan2(-y, x)
     turn = np.arctan2(-inward[0], inward[1]) - np.arctan2(-axis[0], axis[1])
     return float((np.rad2deg(turn) + 180.0) % 360.0 - 180.0)
+
+
+def _random_anchor(rng: np.random.Generator, foreground: NDArray[np.bool_], policy: PlacePolicy) -> NDArray[np.float64]:
+    """A point (y, x) of the part, pixels; equal factors draw nothing beyond it."""
+    size = foreground.shape[0]
+    anchor = _random_point(rng, foreground)
+    if policy.border == policy.inside:
+        return anchor
+    for _ in range(_PLACE_TRIES):  # a part may lie wholly where hardly anything is wanted
+        if rng.random() < policy.acceptance(float(anchor[0]) / size, float(anchor[1]) / size):
+            break
+        anchor = _random_point(rng, foreground)
+    return anchor
+
+
+def _random_point(rng: np.random.Generator, foreground: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return _random_pixel(rng, foreground) + rng.uniform(0.0, 1.0, size=2)
 
 
 def _random_pixel(rng: np.random.Generator, foreground: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -353,7 +377,7 @@ def _plan_defect(
     recipe: Recipe, rng: np.random.Generator, chooser: _Chooser, name: str, place: _Place
 ) -> PlannedDefect:
     params = recipe.params(name)
-    severity, area = params.severity.draw(rng), params.area.draw(rng)
+    severity, area = recipe.asked_severity(name).draw(rng), recipe.asked_area(name).draw(rng)
     trajectory, snapshot, dihedral = chooser.choose(rng, name, place.source, _nearest_snapshot(params, severity))
     drawn = draw_placement(
         rng,
@@ -362,6 +386,7 @@ def _plan_defect(
         dihedral=dihedral,
         from_edge=chooser.enters(name, trajectory),
         width=opening_width(params),
+        policy=recipe.policy_of(name).place,
     )
     return PlannedDefect(
         mechanism=name,

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import yaml
-from pydantic import Field, ValidationError, create_model, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from manifests.config import (
     MAX_SIZE_PX,
@@ -35,6 +43,7 @@ from manifests.config import (
 )
 from manifests.errors import ConfigError
 from manifests.hashing import canonical_json, sha256_bytes
+from manifests.policy import MechanismPolicy, QuarteredDistribution, SamplingPolicy
 from physics.mechanism import MechanismParams
 from physics.registry import MECHANISMS
 
@@ -102,6 +111,23 @@ class Recipe(Section):
     label: LabelConfig = LabelConfig()
     sqe: SqeConfig = SqeConfig()
     store: StoreConfig = StoreConfig()
+    policy: SamplingPolicy | None = Field(
+        None, description="what to hold more of, and less: policy.json of `bisqad train`; none changes nothing"
+    )
+
+    @field_validator("policy")
+    @classmethod
+    def _mechanisms_known(cls, policy: SamplingPolicy | None) -> SamplingPolicy | None:
+        for name in policy.mechanisms if policy else ():
+            if name not in MECHANISMS:
+                raise ValueError(f"there is no mechanism {name!r}; there are {', '.join(MECHANISMS)}")
+        return policy
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_policy(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A recipe without a policy is the one that it was before there were any: same JSON, same hash."""
+        content: dict[str, Any] = handler(self)
+        return {key: value for key, value in content.items() if key != "policy" or value is not None}
 
     @model_validator(mode="after")
     def _some_mechanism(self) -> Self:
@@ -125,8 +151,12 @@ class Recipe(Section):
         return self
 
     def mechanism_weights(self) -> dict[str, float]:
-        """Mechanisms that take part, with their weights, in the order of the registry."""
-        return {name: params.weight for name, params in self.mechanisms.named().items() if params.weight > 0}
+        """Mechanisms that take part, with their weights times the policy's factors, in the order of the registry."""
+        weights = {name: params.weight for name, params in self.mechanisms.named().items() if params.weight > 0}
+        if self.policy is None:
+            return weights
+        factors = self.policy.factors(weights)
+        return {name: weight * factors[name] for name, weight in weights.items()}
 
     def params(self, mechanism: str) -> MechanismParams:
         """Parameters of a mechanism that takes part.
@@ -137,6 +167,18 @@ class Recipe(Section):
             It takes no part.
         """
         return self.mechanisms.named()[mechanism]
+
+    def asked_area(self, mechanism: str) -> QuarteredDistribution:
+        """Distribution of area / picture that is asked of a mechanism's defects, policy included."""
+        return QuarteredDistribution(self.params(mechanism).area, self.policy_of(mechanism).area)
+
+    def asked_severity(self, mechanism: str) -> QuarteredDistribution:
+        """Distribution of severity that is asked of a mechanism's defects, policy included."""
+        return QuarteredDistribution(self.params(mechanism).severity, self.policy_of(mechanism).severity)
+
+    def policy_of(self, mechanism: str) -> MechanismPolicy:
+        """The policy's factors for a mechanism; all 1 without a policy."""
+        return self.policy.of(mechanism) if self.policy else MechanismPolicy()
 
 
 def _check_wavelet(name: str) -> None:

@@ -144,6 +144,10 @@ def test_no_arguments_show_help(say: Callable[..., Said]) -> None:
         (["bank", "out", "--picture", "bank.psd"], "bank.psd: expected a picture's name"),
         (["bank", "out", "--count", "0"], "count: .* got 0"),
         (["bank", "out", "--source", "folder:nowhere"], "nowhere does not exist"),
+        (["plan", "out", "--policy", "nowhere.json"], r"policy nowhere\.json: cannot be read"),
+        (["generate", "out", "--policy", "."], r"policy \.: cannot be read"),
+        (["bank", "out", "--policy", "nowhere.json"], r"policy nowhere\.json: cannot be read"),
+        (["plan", "out", "--policy", "nowhere.json", "--count", "0"], r"policy nowhere\.json: cannot be read"),
         (["mechanisms", "rust"], "mechanism 'rust': there is none of this name; there are fracture, "),
         (["plan", "out", "--count", "0"], "count: .* got 0"),
         (["inspect", "x.png", "--source", "folder:nowhere"], "nowhere does not exist"),
@@ -185,6 +189,29 @@ def test_bad_argument_is_one_line_and_exit_2(
 def test_bad_recipe_is_one_line_and_exit_2(text: str, expected: str, say: Callable[..., Said], tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
     said = say("generate", "out", "--config", "recipe.yaml")
+    assert said.code == 2
+    assert re.search(expected, one_line(said))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["plan", "generate"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mechanisms: {}", r"policy policy\.json: Invalid JSON"),
+        ("[]", r"policy policy\.json: expected a mapping"),
+        ('{"corpus": "a", "samples": 1}', r"policy policy\.json: mechanisms: Field required"),
+        (
+            '{"corpus": "a", "samples": 1, "mechanisms": {"rust": {}}}',
+            "policy: there is no mechanism 'rust'; there are fracture, ",
+        ),
+    ],
+)
+def test_bad_policy_is_one_line_and_exit_2(
+    command: str, text: str, expected: str, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    (tmp_path / "policy.json").write_text(text, encoding="utf-8")
+    said = say(command, "out", "--policy", "policy.json")
     assert said.code == 2
     assert re.search(expected, one_line(said))
     assert not (tmp_path / "out").exists()
@@ -544,6 +571,26 @@ def test_plan_shows_a_table_and_an_estimate_and_makes_no_sample(
     assert not any(name.startswith(("commits/samples", "manifest", "corpus.json")) for name in made)
     assert say("generate", "out", "--config", recipe_file).code == 0
     assert digest(tmp_path / "out") == finished_digest
+
+
+def test_policy_is_followed_by_plan_and_generate_and_is_part_of_the_recipe(
+    say: Callable[..., Said], recipe_file: Path, finished: Path, tmp_path: Path
+) -> None:
+    mechanisms = {"pitting": {"factor": 3, "area": [3, 1, 1, 1], "place": {"border": 0.2}}, "dent": {"factor": 9}}
+    policy = tmp_path / "policy.json"
+    policy.write_text(json.dumps({"corpus": "last", "samples": 9, "mechanisms": mechanisms}), encoding="utf-8")
+    options = ("--config", recipe_file, "--count", "8", "--policy", policy)
+    said = say("plan", "out", *options)
+    assert (said.code, said.err) == (0, "")
+    said = say("generate", "out", *options, "--bank", finished)
+    assert (said.code, said.err) == (0, "")
+    found = json.loads(say("info", "out", "--json").out)
+    assert found["counts"]["by_mechanism"] == {"fracture": 2, "pitting": 6}, "a dent takes no part"
+    assert found["config"]["policy"]["mechanisms"]["pitting"]["factor"] == 3
+    assert say("verify", "out").code == 0
+    said = say("generate", "out", *options[:-2])
+    assert said.code == 2
+    assert "was begun with another recipe (policy is " in one_line(said)
 
 
 def test_only_the_mechanism_that_is_asked_for_is_made(

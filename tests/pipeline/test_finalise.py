@@ -182,6 +182,17 @@ def test_every_distribution_of_the_recipe_is_compared_and_width_only_of_what_ope
     ]
 
 
+def test_policy_is_part_of_what_was_asked() -> None:
+    policy = {"corpus": "last", "samples": 9, "mechanisms": {"pitting": {"area": [2, 2, 1, 3]}}}
+    recipe = Recipe.model_validate({**RECIPE.model_dump(mode="json"), "policy": policy})
+    as_asked = [recipe.asked_area("pitting").quantile((k + 0.5) / 400) for k in range(400)]
+    samples = [sample(k, "pitting", area=area) for k, area in enumerate(as_asked)]
+    area = row_of(summarise(recipe, sources=[], bank=[], samples=samples), "pitting", "area")
+    assert area.distance == pytest.approx(0.5 / 400)
+    np.testing.assert_allclose(area.asked[2], 0.02 + 0.02 * 0.5)  # 2 + 2 of 8 lie below the second quarter's end
+    np.testing.assert_allclose(area.asked, area.got, rtol=0.01)
+
+
 def test_without_samples_nothing_was_got() -> None:
     for row in summary([sample(0, "pitting", ok=False)]).distributions:
         assert (row.got, row.samples, row.distance) == ([], 0, 0.0)

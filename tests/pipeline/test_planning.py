@@ -13,6 +13,7 @@ from scipy import ndimage, stats
 
 from manifests.distributions import Distribution
 from manifests.errors import ConfigError
+from manifests.policy import PlacePolicy, at_border
 from manifests.records import PlanRow, SourceRecord, SourceStatus, plan_row_id
 from physics.placement import Placement
 from physics.registry import MECHANISMS
@@ -70,6 +71,11 @@ def plan_of(recipe: Recipe, categories: list[CategorySources]) -> list[PlanRow]:
 def recipe_of(**settings: object) -> Recipe:
     usual = {"size": SIZE, "count": 240, "bank": {"trajectories": 37}, "mechanisms": {"fracture": {}, "pitting": {}}}
     return load_recipe(None, overrides={**usual, **settings})
+
+
+def policy_of(**mechanisms: object) -> dict[str, object]:
+    """A sampling policy, as a recipe has it."""
+    return {"corpus": "last", "samples": 9, "mechanisms": mechanisms}
 
 
 def drawn_of(row: PlanRow) -> DrawnPlacement:
@@ -428,6 +434,75 @@ def test_shard_holds_about_50_megabytes_and_no_more_than_there_are(size: int, ch
     assert shard_rows(deep, channels, 10**6) == min(256, max(1, 50_000_000 // (2 * channels * size**2)))
     given = load_recipe(None, overrides={"size": size, "store": {"shard_images": 33}})
     assert [shard_rows(given, channels, count) for count in (1000, 7)] == [33, 33]
+
+
+# ---------------------------------------------------------------- sampling policy
+
+SEVERAL = {"placement": {"defects": [1, 3]}, "bank": {"trajectories": "auto"}}
+
+
+@pytest.mark.parametrize("factor", [0.05, 0.3, 1.0, 3.0])
+def test_policy_of_equal_factors_gives_the_very_same_plan(factor: float) -> None:
+    even = {"factor": factor, "area": [factor] * 4, "severity": [factor] * 4}
+    even["place"] = {"border": factor, "inside": factor}
+    policy = policy_of(fracture=even, pitting=even, dent={"factor": 20})  # a dent takes no part
+    categories = [category("a", 12), category("b", 5)]
+    assert plan_of(recipe_of(policy=policy, **SEVERAL), categories) == plan_of(recipe_of(**SEVERAL), categories)
+
+
+def test_factor_of_3_triples_a_mechanisms_share_against_the_others_exactly() -> None:
+    mechanisms = {"fracture": {"weight": 2}, "pitting": {}, "dent": {}}
+    recipe = recipe_of(count=1200, mechanisms=mechanisms, policy=policy_of(pitting={"factor": 3}), **SEVERAL)
+    plan = plan_of(recipe, [category("a", 40), category("b", 40)])
+    for name in "ab":
+        found = [row.mechanism for row in plan if row.category == name]
+        assert [found.count(mechanism) for mechanism in mechanisms] == [200, 300, 100]
+    further = [other.mechanism for row in plan for other in row.others]
+    assert further.count("pitting") / len(further) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(further)))
+    sizes = bank_sizes(recipe_of(count=60_000, mechanisms=mechanisms, policy=recipe.policy, bank={}), [5000])
+    assert sizes["pitting"] == pytest.approx(3 * sizes["dent"], rel=0.01)
+
+
+def test_areas_and_severities_fall_into_quarters_as_the_policy_asks() -> None:
+    asked = {"area": [4, 2, 1, 1], "severity": [1, 1, 1, 5]}
+    recipe = recipe_of(count=2000, policy=policy_of(pitting=asked), **SEVERAL)
+    plan = plan_of(recipe, [category("a", 100)])
+    for name, expected in (("pitting", asked), ("fracture", {"area": [1] * 4, "severity": [1] * 4})):
+        params = recipe.params(name)
+        defects = [defect for row in plan for defect in row.planned() if defect.mechanism == name]
+        for distribution, drawn, factors in (
+            (params.area, [defect.asked_area for defect in defects], expected["area"]),
+            (params.severity, [defect.asked_severity for defect in defects], expected["severity"]),
+        ):
+            got, _ = np.histogram(distribution.cdf(drawn), bins=4, range=(0, 1))
+            shares = np.array(factors) / sum(factors)
+            np.testing.assert_allclose(got / len(drawn), shares, atol=4 * 0.5 / np.sqrt(len(drawn)))
+
+
+@pytest.mark.parametrize(("border", "inside"), [(0.25, 1.0), (3.0, 1.0)])
+def test_border_is_chosen_as_the_policy_asks_but_not_by_what_comes_in_from_an_edge(
+    border: float, inside: float
+) -> None:
+    whole = category("a", 100, np.ones((SIZE, SIZE), dtype=np.bool_))
+    place = {"place": {"border": border, "inside": inside}}
+    settings = {"count": 2000, "bank": {"trajectories": "auto"}}
+    plan = plan_of(recipe_of(**settings, policy=policy_of(fracture=place, pitting=place)), [whole])
+    free = [row for row in plan if not row.from_edge]
+    at = np.mean([at_border(row.anchor_y, row.anchor_x) for row in free])
+    expected = 0.64 * border / (0.64 * border + 0.36 * inside)  # 1 - 0.6^2 of the picture is its border
+    assert at == pytest.approx(expected, abs=4 * 0.5 / np.sqrt(len(free)))
+    entering = [row for row in plan if row.from_edge]
+    assert len(entering) > 200
+    assert entering == [row for row in plan_of(recipe_of(**settings), [whole]) if row.from_edge]
+
+
+def test_part_that_lies_only_where_little_is_wanted_still_has_its_defects(rng: np.random.Generator) -> None:
+    strip = np.zeros((SIZE, SIZE), dtype=np.bool_)
+    strip[:, :5] = True
+    place = PlacePolicy(border=0.05, inside=20.0)
+    for _ in range(20):
+        drawn = draw_placement(rng, strip, trace_outline(strip), dihedral=0, from_edge=False, width=None, policy=place)
+        assert strip[int(drawn.anchor_y * SIZE), int(drawn.anchor_x * SIZE)]
 
 
 # ---------------------------------------------------------------- places

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from manifests.config import SourceSpec
 from manifests.distributions import Distribution
 from manifests.errors import ConfigError
+from manifests.hashing import canonical_json, sha256_bytes
 from physics.mechanism import MechanismParams
 from physics.registry import MECHANISMS
 from pipeline.recipe import Recipe, config_sha256, load_recipe, only_mechanisms
@@ -80,6 +81,7 @@ CHANGES: dict[str, object] = {
     "store.shard_images": 64,
     "store.zstd_level": 3,
     "store.stages": ["paste", "npcf"],
+    "policy": {"corpus": "last", "samples": 9, "mechanisms": {"dent": {"factor": 2.0}}},
 }
 SOURCE_CHANGES: dict[str, object] = {
     "kind": "visa",
@@ -500,7 +502,8 @@ def test_recipe_survives_json_and_yaml(trees: tuple[dict[str, object], dict[str,
 
 def test_a_change_is_listed_here_for_every_setting() -> None:
     of_mechanisms = {f"mechanisms.{name}" for name in MECHANISMS}
-    assert set(CHANGES) | of_mechanisms == settings(Recipe().model_dump(mode="json"))
+    left_out = {"policy"}  # no part of the JSON where there is none
+    assert set(CHANGES) | of_mechanisms == settings(Recipe().model_dump(mode="json")) | left_out
     assert set(SOURCE_CHANGES) == set(SourceSpec.model_fields)
 
 
@@ -554,6 +557,15 @@ def test_hash_is_blind_to_defaults_written_out_and_to_whole_numbers_as_floats() 
     every: dict[str, object] = {name: {"weight": 1} for name in reversed(MECHANISMS)}
     assert config_sha256(Recipe.model_validate({"mechanisms": every})) == plain
     assert config_sha256(Recipe.model_validate({"npcf": {"screening_px": 6}})) == plain
+
+
+def test_recipe_without_a_policy_is_written_and_hashed_as_before_there_were_any() -> None:
+    plain = Recipe()
+    assert "policy" not in plain.model_dump(mode="json")
+    assert "policy" not in json.loads(plain.model_dump_json())
+    content = {name: plain.model_dump(mode="json")[name] for name in Recipe.model_fields if name != "policy"}
+    assert config_sha256(plain) == sha256_bytes(canonical_json(content))
+    assert config_sha256(Recipe.model_validate({"policy": None})) == config_sha256(plain)
 
 
 def test_hash_does_not_depend_on_the_hash_seed_of_the_process() -> None:
@@ -639,6 +651,14 @@ def test_mechanism_of_weight_0_takes_no_part_and_keeps_its_parameters() -> None:
     recipe = Recipe.model_validate({"mechanisms": {"pitting": {"weight": 0, "grid": 64}, "fracture": {}}})
     assert recipe.mechanism_weights() == {"fracture": 1.0}
     assert recipe.params("pitting").grid == 64
+
+
+def test_policy_of_a_mechanism_that_there_is_not_is_refused_and_one_that_takes_no_part_is_ignored(
+    tmp_path: Path,
+) -> None:
+    text = "mechanisms: {{fracture: {{}}}}\npolicy: {{corpus: a, samples: 1, mechanisms: {{{}: {{factor: 2}}}}}}"
+    assert "policy: there is no mechanism 'rust'; there are fracture, " in refusal(tmp_path, text.format("rust"))
+    assert load_recipe(write(tmp_path, text.format("dent")), overrides={}).mechanism_weights() == {"fracture": 1.0}
 
 
 def test_only_some_mechanisms_keep_what_the_recipe_says_of_them_and_others_their_defaults() -> None:

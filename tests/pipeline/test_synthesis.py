@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from manifests import Corpus
 from manifests.corpus import read_array
+from manifests.policy import MechanismPolicy, PlacePolicy, SamplingPolicy, at_border
 from manifests.records import PlanRow, SampleRecord, SampleStatus, SourceRecord
 from manifests.tables import from_table, read_table
 from physics.registry import MECHANISMS
@@ -121,6 +122,23 @@ def test_next_draw_of_a_hidden_relief_is_as_much_steeper_as_its_visibility_fell_
     again = hidden(replace(made, placed=attempt.place(whole.recipe, unseen, 1)), 0.9, SampleStatus.HIDDEN)
     assert again.ingredients_again(1.0).steepness[0] >= unseen.steepness[0]
     assert hidden(made, 0.9, SampleStatus.AREA_BELOW).ingredients_again(1.0) is made.placed.ingredients
+
+
+def test_later_draws_follow_the_sampling_policy_as_the_plan_does(whole: SampleSpec) -> None:
+    row = next(row for row in whole.rows if row.mechanism == "pitting" and not row.from_edge)
+    wanted = synthesis._open([(whole, row)], {}).defect(row, 0, [])
+    found = {}
+    for rare, often in ((0.05, 20.0), (20.0, 0.05)):
+        own = MechanismPolicy(area=(often, rare, rare, rare), place=PlacePolicy(border=rare, inside=often))
+        policy = SamplingPolicy(corpus="last", samples=9, mechanisms={"pitting": own})
+        recipe = whole.recipe.model_copy(update={"policy": policy})
+        draws = [attempt.place(recipe, wanted, k) for k in range(2, 42)]
+        at = [at_border(placed.drawn.anchor_y, placed.drawn.anchor_x) for placed in draws]
+        found[rare] = np.mean(at), np.median([placed.extent for placed in draws])
+    (inside, small), (border, mixed) = found.values()
+    assert inside == 0
+    assert border > 0.2, "hardly any of a nut lies at the border"
+    assert small < 0.8 * mixed, "the smallest quarter of the areas, against the three others"
 
 
 def test_samples_are_those_that_were_stored(spec: SampleSpec) -> None:
