@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -21,6 +22,7 @@ from bisqad.run import Progress, train
 from manifests import Corpus
 from manifests.durable import write_atomic
 from manifests.errors import CorpusError, OutputError
+from manifests.hashing import sha256_bytes
 
 __all__ = ["MEASURES", "STEPS", "Step", "ablate", "summary"]
 
@@ -100,7 +102,7 @@ def ablate(
             name = step.name if len(corpora) == 1 else f"{path.name}: {step.name}"
             for seed in seeds:
                 settings = TrainConfig.model_validate({**config.model_dump(), **step.changes, "seed": seed})
-                folder = out / "runs" / f"{path.name}-{_slug(step.name)}-{seed}"
+                folder = out / "runs" / f"{path.name}-{STEPS.index(step)}-{_slug(step.name)}-{seed}"
                 figures = _figures(path, folder, settings, data, normals, out / "cache", device, progress)
                 for measure in MEASURES:
                     found.setdefault(name, {}).setdefault(measure, []).append(figures[measure])
@@ -126,15 +128,25 @@ def _figures(
     device: str,
     progress: Progress | None,
 ) -> dict[str, float]:
-    stored = folder / "figures.json"
+    stored, about = folder / "figures.json", _identity(corpus, config, [data, normals], cache.parent)
     if stored.is_file():
-        found: dict[str, float] = json.loads(stored.read_bytes())
-        return found
+        found: dict[str, Any] = json.loads(stored.read_bytes())
+        if found.get("about") == about:
+            return {measure: float(found[measure]) for measure in MEASURES}
     detector = train(corpus, folder, config, normals=normals, cache=cache, device=device, progress=progress)
     judged = evaluate(detector, data)
     figures = {measure: getattr(judged, measure).value for measure in MEASURES}
-    write_atomic(stored, json.dumps(figures).encode())
+    write_atomic(stored, json.dumps({**figures, "about": about}).encode())
     return figures
+
+
+def _identity(corpus: Path, config: TrainConfig, folders: Sequence[Path | None], out: Path) -> str:
+    """Changes with all that figures depend on; what lies below ``out`` is not part of it."""
+    pictures = [path for folder in folders if folder is not None for path in sorted(folder.rglob("*"))]
+    own = [path for path in pictures if path.is_file() and out.resolve() not in path.resolve().parents]
+    files = [f"{path} {path.stat().st_size}" for path in own]
+    known = [Corpus(corpus).info.config_sha256, config.model_dump_json(), *files]
+    return sha256_bytes("\n".join(known).encode())
 
 
 def summary(values: Sequence[float]) -> tuple[float, float]:

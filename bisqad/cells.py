@@ -46,6 +46,8 @@ Advance = Callable[[int, int], None]
 
 _ON_DEFECT = 0.25  # share of a cell that the mask covers, from which on the cell is the defect's
 _RING_CELLS = 2
+_SAMPLE_TENSORS = frozenset({"features", "labels", "description"})
+_NORMAL_TENSORS = frozenset({"features"})
 _AT_ONCE = 8  # pictures in a pass of the backbone
 
 
@@ -184,7 +186,7 @@ def sample_cells(
     records: list[SampleRecord] = []
     for _, samples in corpus.iter_shards():
         path = cache / f"{_shard_identity(samples, config, extractor)}.safetensors"
-        stored = _read_cache(path)
+        stored = _read_cache(path, _SAMPLE_TENSORS)
         if stored is None:
             stored = _shard_cells(samples, config, extractor)
             write_atomic(path, save(stored))
@@ -205,12 +207,13 @@ def _shard_identity(samples: Sequence[Sample], config: TrainConfig, extractor: F
     return hashlib.sha256("\n".join(what).encode()).hexdigest()[:32]
 
 
-def _read_cache(path: Path) -> dict[str, Tensor] | None:
+def _read_cache(path: Path, wanted: frozenset[str]) -> dict[str, Tensor] | None:
     """What a cache file holds; None if there is none, or it is damaged: then it is made again."""
     try:
-        return load(path.read_bytes())
+        stored = load(path.read_bytes())
     except (OSError, SafetensorError):
         return None
+    return stored if wanted <= stored.keys() else None
 
 
 def _shard_cells(samples: Sequence[Sample], config: TrainConfig, extractor: FeatureExtractor) -> dict[str, Tensor]:
@@ -282,7 +285,7 @@ def normal_cells(
         image = to_working_size(picture.read(), extractor.config)
         identity = f"{extractor.identity} normal {config.cells.normal} {image.shape}".encode() + image.tobytes()
         path = cache / f"{hashlib.sha256(identity).hexdigest()[:32]}.safetensors"
-        stored = _read_cache(path)
+        stored = _read_cache(path, _NORMAL_TENSORS)
         if stored is None:
             cells = extractor(image[None])[0].flatten(1).T
             rng = np.random.default_rng(int.from_bytes(hashlib.sha256(identity).digest()[:8], "little"))

@@ -110,6 +110,9 @@ def train(
     """Train a detector from a corpus, or go on with a run that was stopped."""
     changes = {k: v for k, v in (("method", method), ("seed", seed), ("stage", stage)) if v is not None}
     settings = _changed(read_train_config(config), changes)
+    where = _device(device)
+    if not corpus.is_dir():
+        raise ConfigError(f"{corpus}: no such folder; give a corpus that `maphc2f generate` finished")
     from bisqad.run import train as job  # torch, only where it is needed
 
     with TerminalProgress(console) as progress:
@@ -121,7 +124,7 @@ def train(
             real_val=real_val,
             sqe=sqe,
             cache=cache,
-            device=_device(device),
+            device=where,
             progress=progress,
         )
     fusion = detector.fusion

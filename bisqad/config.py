@@ -72,7 +72,7 @@ class OptimiserConfig(Section):
 class BilevelConfig(Section):
     """The upper level: what teaches the Synthesis Quality Estimator its weights."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="of the estimator, at the start")
+    learning_rate: float = Field(3e-3, gt=0, description="of the estimator, at the start")
     validation_share: float = Field(
         0.2,
         gt=0,

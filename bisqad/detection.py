@@ -52,6 +52,9 @@ def detect(
     except OSError as error:
         raise OutputError(f"{out}: cannot be made ({error.strerror}); give another --out") from None
     found, names = [], _names(images)
+    for image, name in zip(images, names, strict=True):
+        if any((out / name).resolve() == other.resolve() for other in images):
+            raise OutputError(f"{out / name}: is a photograph to look at ({image.name}); give another --out")
     for number, (image, name) in enumerate(zip(images, names, strict=True)):
         found.append(_inspected(detector, image, out / name, key))
         if advance is not None:

@@ -159,6 +159,8 @@ class Detector:
             head.load_state_dict({n.removeprefix("head."): v for n, v in tensors.items() if n.startswith("head.")})
             keys = [str(key) for key in about["categories"]]
             memory = {key: tensors[f"memory.{k}"].float() for k, key in enumerate(keys)}
+            normality = Normality(tensors["scale"], memory, config.neighbours)
+            _check_memory(normality)
             image_threshold, pixel_threshold = (float(value) for value in about["thresholds"])
         except (KeyError, TypeError, ValueError, RuntimeError, ValidationError) as error:
             raise ConfigError(f"{path}: not a whole detector ({str(error).splitlines()[0]}); train it again") from None
@@ -166,7 +168,6 @@ class Detector:
             raise ConfigError(
                 f"{path}: made for features {about.get('features')!r}, this program gives {extractor.identity!r}"
             )
-        normality = Normality(tensors["scale"], memory, config.neighbours)
         return cls(config, head.eval(), normality, fusion, image_threshold, pixel_threshold, extractor)
 
 
@@ -174,6 +175,11 @@ def maps_of_cells(cells: Tensor, head: SegmentationHead) -> Tensor:
     """Logits (h, w) of a head on a picture's features (C, h, w)."""
     logits: Tensor = head(head.standardised(cells.flatten(1).T))
     return logits.reshape(cells.shape[1:])
+
+
+def _check_memory(normality: Normality) -> None:
+    if any(part.shape[1:] != normality.scale.shape for part in normality.memory.values()):
+        raise ValueError("its memory does not fit its scale")
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:

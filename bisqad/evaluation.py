@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bisqad.detector import Detector
 from bisqad.inspection_set import GOOD, Photograph, find_photographs, read_image, read_mask
 from bisqad.metrics import Detection, evaluate_scores
+from manifests.errors import ConfigError
 
 __all__ = ["evaluate"]
 
@@ -52,7 +53,10 @@ def evaluate(
     left_out = {path.resolve() for path in leave_out}
     photographs = [p for p in find_photographs(data, "test") if p.path.resolve() not in left_out]
     if category is not None:
+        known = sorted({p.category for p in photographs})
         photographs = [p for p in photographs if p.category == category]
+        if not photographs:
+            raise ConfigError(f"--category {category}: {data} has {', '.join(known)}")
     scores, maps, masks = [], [], []
     for number, photograph in enumerate(photographs):
         found = detector.inspect(read_image(photograph.path), photograph.category)

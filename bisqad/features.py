@@ -8,7 +8,6 @@ continued by reflection, so that no border is seen that is not there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,14 +18,14 @@ from torch.nn import functional
 
 from bisqad.config import DetectorConfig
 from manifests.errors import ConfigError
-from refine.backbone import CHANNELS, SHA256, EfficientNetLite0
+from refine.backbone import CHANNELS, SHA256, STRIDES, EfficientNetLite0
 
 __all__ = ["CELL_PX", "FeatureExtractor", "mask_to_working_size", "to_working_size", "working_shape"]
 
-_Array = TypeVar("_Array", NDArray[np.uint8], NDArray[np.bool_])
+_LEAST_COVER = 0.1  # share of a pixel that a mask covers, above which the pixel belongs to it
 
 CELL_PX = 4
-_MARGIN_PX = 64  # continued by reflection; a multiple of every stride
+_MARGIN_PX = 128  # continued by reflection; beyond, the deepest block sees next to nothing of a border
 
 
 class FeatureExtractor:
@@ -65,7 +64,7 @@ class FeatureExtractor:
         self.channels = (2 if config.context_cells > 1 else 1) * sum(self._network.channels)
         self.block_channels = self._network.channels
         self.identity = (
-            f"v1 {config.backbone} {SHA256[:16]} {config.blocks} {config.fit} {config.size} {config.context_cells}"
+            f"v2 {config.backbone} {SHA256[:16]} {config.blocks} {config.fit} {config.size} {config.context_cells}"
         )
 
     @torch.inference_mode()
@@ -109,24 +108,25 @@ def working_shape(shape: Sequence[int], config: DetectorConfig) -> tuple[int, in
 
 def to_working_size(image: NDArray[np.uint8], config: DetectorConfig) -> NDArray[np.uint8]:
     """A picture (H, W, 3) resized to its `working_shape`."""
-    return _resized(image, working_shape(image.shape, config), Image.Resampling.BICUBIC)
+    shape = working_shape(image.shape, config)
+    if image.shape[:2] == shape:
+        return image
+    return np.asarray(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BICUBIC))
 
 
 def mask_to_working_size(mask: NDArray[np.generic], config: DetectorConfig) -> NDArray[np.bool_]:
-    """A mask (H, W), 0 normal, resized as its picture is."""
-    return _resized(np.asarray(mask != 0), working_shape(mask.shape, config), Image.Resampling.NEAREST)
-
-
-def _resized(image: _Array, shape: tuple[int, int], resampling: Image.Resampling) -> _Array:
-    if image.shape[:2] == shape:
-        return image
-    return cast("_Array", np.asarray(Image.fromarray(image).resize(shape[::-1], resampling, reducing_gap=None)))
+    """A mask (H, W), 0 normal, resized as its picture is; a thin crack stays, though it be thinner than a pixel."""
+    plain, shape = np.asarray(mask != 0), working_shape(mask.shape, config)
+    if plain.shape == shape:
+        return plain
+    cover = Image.fromarray(plain.astype(np.float32)).resize(shape[::-1], Image.Resampling.BOX)
+    return np.asarray(np.asarray(cover) > _LEAST_COVER)
 
 
 def _continued(x: Tensor) -> Tensor:
-    """Pictures (B, C, H, W) with a margin all around, up to whole margins."""
+    """Pictures (B, C, H, W) with a margin all around, up to whole strides."""
     height, width = x.shape[2:]
-    below, right = (_MARGIN_PX + (-n) % _MARGIN_PX for n in (height, width))
+    below, right = (_MARGIN_PX + (-n) % max(STRIDES.values()) for n in (height, width))
     rows = _reflected(height, _MARGIN_PX, below, x.device)
     columns = _reflected(width, _MARGIN_PX, right, x.device)
     return x[:, :, rows][:, :, :, columns]

@@ -38,7 +38,7 @@ def alike(normals: NormalCells, channels: int, *, seed: int) -> NDArray[np.int64
         chosen = np.flatnonzero(normals.keys == key)
         own = seen[chosen].astype(np.float64)
         own = (own - own.mean(axis=0)) / np.maximum(own.std(axis=0), 1e-6)
-        count = min(_SETS, len(chosen))
+        count = min(_SETS, max(2, len(chosen) // 3), len(chosen))
         if count > 1 and np.ptp(own) > 0:
             found[chosen] = kmeans2(own, own[_first_centres(own, count, seed)], minit="matrix")[1]
     return found

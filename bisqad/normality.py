@@ -54,7 +54,7 @@ class Normality:
             chosen = torch.from_numpy(np.flatnonzero(normals.keys == key))
             cells = normals.features[chosen][..., -len(scale) :].flatten(0, 1)
             drawn = torch.from_numpy(np.sort(rng.permutation(len(cells))[:memory_cells]))
-            memory[key] = cells[drawn].float() * scale
+            memory[key] = (cells[drawn].float() * scale).half().float()  # as it is stored
         return cls(scale, memory, neighbours)
 
     def distance(self, cells: Tensor, key: str) -> Tensor:
@@ -89,8 +89,10 @@ class Normality:
         rows, columns = cells.shape[1:]
         some = cells[:, ::_EVERY, ::_EVERY]
         found = self.distance(some.flatten(1).T, key).reshape(1, 1, *some.shape[1:])
-        whole = functional.interpolate(found, scale_factor=_EVERY, mode="bilinear", align_corners=False)
-        return whole[0, 0, :rows, :columns]
+        reached = [_EVERY * (n - 1) + 1 for n in some.shape[1:]]  # to the last cell that was compared
+        whole = functional.interpolate(found, size=reached, mode="bilinear", align_corners=True)
+        beyond = (0, columns - reached[1], 0, rows - reached[0])
+        return functional.pad(whole, beyond, mode="replicate")[0, 0]
 
 
 def deepest_scale(normals: NormalCells, channels: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 __all__ = ["BorderProfile"]
 
+_LEAST_SPREAD = 0.01  # of all cells'
 _RINGS = 13  # cells from the border from which on all is one
 
 
@@ -39,7 +40,8 @@ class BorderProfile:
         apart = torch.bincount(rings, (values - mean[rings]).square(), minlength=_RINGS) / counts.clamp(min=1)
         deepest = int(rings.max())
         kept = torch.arange(_RINGS).clamp(max=deepest)
-        return cls(tuple(mean[kept].tolist()), tuple(apart[kept].sqrt().clamp(min=1e-6).tolist()))
+        least = max(float(values.std(correction=0)) * _LEAST_SPREAD, 1e-6)  # few cells tell little of a spread
+        return cls(tuple(mean[kept].tolist()), tuple(apart[kept].sqrt().clamp(min=least).tolist()))
 
     def standardised(self, values: Tensor) -> Tensor:
         """A map (h, w) in spreads of normal cells, from their mean."""

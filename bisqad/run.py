@@ -62,7 +62,7 @@ from manifests.durable import write_atomic
 from manifests.errors import ConfigError, OutputError, SourceError
 from manifests.hashing import canonical_json, sha256_bytes, sha256_file
 from manifests.tables import write_table
-from refine.sqe import load_sqe, save_sqe
+from refine.sqe import SQE, load_sqe, save_sqe
 
 __all__ = ["CHECKPOINT", "DETECTOR", "Progress", "Silent", "train"]
 
@@ -139,8 +139,11 @@ def train(
     config = _fitted(config, corpus)
     pictures = _all_normals(corpus, normals)
     reals = _real_defects(real_val)
-    _claim(out, _identity(corpus, config, pictures, reals, sqe))
+    estimator = load_sqe(sqe)
     extractor = FeatureExtractor(config.detector, device=device)
+    if len(corpus):
+        stage_picture(corpus[0], config.stage)  # a stage that is not kept is told of before anything is written
+    _claim(out, _identity(corpus, config, pictures, reals, estimator))
     cache = cache or out / "cache"
     progress.stage("normal pictures", len(pictures))
     normal = normal_cells(pictures, config, extractor, cache=cache, advance=progress.advance)
@@ -149,7 +152,7 @@ def train(
     real_material = _real_cells(reals, config, extractor)
     sets = alike(normal, extractor.block_channels[-1], seed=config.seed)
     parts = _parts(samples, normal, sets, config, real_material)
-    trainer = Trainer(parts.material, config, load_sqe(sqe) if config.method != "uniform" else None)
+    trainer = Trainer(parts.material, config, estimator if config.method != "uniform" else None)
     _train(trainer, out, config, progress)
     head = _final_head(trainer, parts.material, config)
     detector = _finish(head, parts, normal, corpus, pictures, reals, extractor, config, progress)
@@ -232,7 +235,7 @@ def _identity(
     config: TrainConfig,
     normals: Sequence[NormalPicture],
     reals: Sequence[_RealDefect],
-    sqe: Path | None,
+    estimator: SQE,
 ) -> dict[str, Any]:
     """What the run is: two runs with equal identities learn the same."""
     return {
@@ -245,7 +248,7 @@ def _identity(
         "normals": len(normals),
         "normals_sha256": sha256_bytes("\n".join(picture.name for picture in normals).encode()),
         "real_val": [sha256_bytes(real.image.read_bytes() + real.mask.read_bytes()) for real in reals],
-        "sqe_sha256": sha256_bytes(sqe.read_bytes()) if sqe is not None else None,
+        "sqe_sha256": estimator.sha256,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
@@ -264,6 +267,8 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     try:
         if path.is_file():
             stored = json.loads(path.read_bytes())
+            if not isinstance(stored, dict):
+                raise OutputError(f"{path}: damaged, or of another program; delete it, or give a new --out")
             differing = sorted(k for k in identity if canonical_json(stored.get(k)) != canonical_json(identity[k]))
             if differing:
                 raise OutputError(
@@ -305,10 +310,11 @@ def _parts(
 ) -> _Parts:
     """Lower and upper level by sets of photographs that are alike (M,); with one set alone, both see the same."""
     drawn = np.random.default_rng([config.seed, 0]).permutation(sorted(set(sets.tolist())))
-    held: list[int] = []
-    while np.isin(sets, held).mean() < config.bilevel.validation_share and len(held) < len(drawn) - 1:
-        held.append(int(drawn[len(held)]))
-    sound = np.isin(sets, held)
+    sound = np.zeros(len(normals), dtype=np.bool_)
+    for one in drawn:
+        wider = sound | (sets == one)
+        if sound.mean() < config.bilevel.validation_share and set(normals.keys[~wider]) == set(normals.keys):
+            sound = wider  # every category keeps normals to learn from
     names = frozenset(name for name, out in zip(normals.names, sound, strict=True) if out)
     upper = np.array([record.source_sha256 in names for record in samples.records])
     if not upper.any() or upper.all() or not sound.any():
@@ -326,6 +332,8 @@ def _parts(
 def _train(trainer: Trainer, out: Path, config: TrainConfig, progress: Progress) -> None:
     """All epochs that are not done yet, each followed by a checkpoint."""
     rows = _resume(trainer, out)
+    if rows:  # a run may have been killed between the checkpoint and this
+        _write_csv(out / CSV, rows)
     epochs = config.optimiser.epochs
     progress.stage("epochs", epochs)
     progress.advance(trainer.epochs_done, epochs)

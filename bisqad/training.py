@@ -202,7 +202,7 @@ class Trainer:
                 normal,
                 float(found.validation_loss),
                 float(scores.sigmoid().mean()),
-                float(weights.std()),
+                float(weights.std(correction=0)),
                 share,
             )
 

