@@ -311,7 +311,7 @@ def test_a_damaged_checkpoint_is_told_of(
 def arguments(brick_path: Path, quick_path: Path, feature_cache: Path, tmp_path: Path) -> Callable[[str], list[str]]:
     """Of `bisqad train` into a folder of that name, over more epochs than end before they can be stopped."""
     settings = tmp_path / "long.yaml"
-    settings.write_text(quick_path.read_text().replace("epochs: 4", "epochs: 24"))
+    settings.write_text(quick_path.read_text().replace("epochs: 4", "epochs: 80"))
 
     def of(out: str) -> list[str]:
         given = ["-m", "bisqad.cli", "train", brick_path, "--out", tmp_path / out, "--config", settings]
