@@ -26,6 +26,7 @@ from bisqad.features import CELL_PX, FeatureExtractor, mask_to_working_size, to_
 from manifests import Corpus, Sample
 from manifests.durable import write_atomic
 from manifests.errors import CorpusError
+from manifests.pictures import eight_bits
 from manifests.records import SampleRecord
 from refine.sqe import describe
 
@@ -113,7 +114,7 @@ class NormalCells:
 
 def eight_bit_colour(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Picture:
     """A stored picture (H, W, 1 or 3) of 8 or 16 bits as (H, W, 3) uint8."""
-    plain = image if image.dtype == np.uint8 else np.round(image.astype(np.float32) / 257.0).astype(np.uint8)
+    plain = eight_bits(image)
     return np.ascontiguousarray(np.broadcast_to(plain, (*plain.shape[:2], 3)))
 
 

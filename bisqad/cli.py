@@ -6,12 +6,9 @@ Exit codes: 0 done, 1 found wrong, 2 bad input, 130 interrupted.
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,25 +17,16 @@ from rich.table import Table
 import manifests
 from bisqad.config import Method, TrainConfig, read_train_config
 from bisqad.terminal import TerminalProgress
+from manifests.command_line import run_program
+from manifests.console import ConsoleProgress
 from manifests.durable import write_atomic
-from manifests.errors import ConfigError, MaphError, OutputError
+from manifests.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from bisqad.metrics import Detection, Estimate
 
 __all__ = ["app", "main"]
 
-
-class _Usage(Protocol):
-    """What is known of a wrong command line."""
-
-    ctx: typer.Context | None
-
-    def format_message(self) -> str: ...
-
-
-# click's own class, under whatever name this release of typer keeps it
-_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 app = typer.Typer(
     name="bisqad",
@@ -50,7 +38,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that train wrote.", show_default=False)]
 DeviceOption = Annotated[
@@ -163,9 +150,9 @@ def evaluate(
 
     detector = _detector(run, device)
     left_out = [photograph.path for photograph in find_photographs(leave_out)] if leave_out is not None else []
-    with TerminalProgress(console) as progress:
-        progress.stage("photographs", 0)
-        found = job(detector, data, category=category, leave_out=left_out, advance=progress.advance)
+    with ConsoleProgress(console) as progress:
+        judged = progress.count("judging", "photographs")
+        found = job(detector, data, category=category, leave_out=left_out, advance=judged)
     _print_detection(found)
     if to_json is not None:
         _write(to_json, json.dumps(found.to_json(), indent=1).encode() + b"\n")
@@ -185,9 +172,9 @@ def detect(
     from bisqad.detection import detect as job
 
     detector = _detector(run, device)
-    with TerminalProgress(console) as progress:
-        progress.stage("photographs", len(images))
-        found = job(detector, images, out, category=category, advance=progress.advance)
+    with ConsoleProgress(console) as progress:
+        looked_at = progress.count("inspecting", "photographs", total=len(images))
+        found = job(detector, images, out, category=category, advance=looked_at)
     table = Table()
     for heading in ("photograph", "score", "verdict", "heat map"):
         table.add_column(heading, justify="right" if heading == "score" else "left")
@@ -274,7 +261,8 @@ def _device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name != "cpu" and not (name.partition(":")[0] == "cuda" and torch.cuda.is_available()):
+    known = ["cpu", "cuda", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
+    if name not in known or (name == "cuda" and not torch.cuda.is_available()):
         raise ConfigError(f"--device {name}: expected auto, cpu, or cuda where there is a GPU")
     return name
 
@@ -316,43 +304,8 @@ def _estimate_text(cell: Estimate) -> str:
 
 
 def main() -> None:
-    """Entry point: what the user gave wrong, and what is found wrong, becomes one line and its exit code."""
-    try:
-        code = app(standalone_mode=False, prog_name="bisqad")
-    except _UsageError as error:
-        code = _explain_usage(cast("_Usage", error))
-    except MaphError as error:
-        _complain(str(error))
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    if code == 130:
-        _stop()
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _stop() -> NoReturn:
-    """Leave at once: an impatient second Ctrl-C must not cut the message or change the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    errors.print("[yellow]stopped[/yellow]: finished epochs are kept; the same command goes on from there")
-    sys.stdout.flush()
-    os._exit(130)
-
-
-def _explain_usage(error: _Usage) -> int:
-    message = error.format_message().rstrip(".")
-    if message:  # none: there were no arguments at all, and help has been shown
-        command = error.ctx.command_path if error.ctx else "bisqad"
-        _complain(f"{message}; see `{command} --help`")
-    return 2
-
-
-def _complain(text: str) -> None:
-    errors.print("[bold red]error[/bold red]: ", end="")
-    errors.print(" ".join(text.split()), markup=False)
+    """Entry point."""
+    run_program(app, "bisqad", kept="finished epochs are kept")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,12 @@ Exit codes: 0 done, 1 found wrong, 2 bad input, 130 interrupted.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import numpy as np
 import typer
@@ -22,12 +20,13 @@ from rich.table import Table
 
 import manifests
 from manifests import layout
+from manifests.command_line import errors, run_program
 from manifests.config import RefineStage, parse_source
+from manifests.console import ConsoleProgress, bytes_text, duration_text
 from manifests.corpus import Corpus, CorpusInfo
-from manifests.errors import ConfigError, MaphError, OutputError
+from manifests.errors import ConfigError, OutputError
 from manifests.policy import read_policy
 from manifests.records import SampleStatus, SourceStatus
-from pipeline.console import ConsoleProgress, bytes_text, duration_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,17 +50,6 @@ _REMEDIES: dict[str, str] = {
 }
 
 
-class _Usage(Protocol):
-    """What is known of a wrong command line."""
-
-    ctx: typer.Context | None
-
-    def format_message(self) -> str: ...
-
-
-# click's own class, under whatever name this release of typer keeps it
-_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
-
 app = typer.Typer(
     name="maphc2f",
     help="From photographs of normal parts, write a corpus of physically grounded synthetic defects.",
@@ -72,7 +60,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The corpus folder.", show_default=False)]
 ConfigOption = Annotated[
@@ -561,43 +548,8 @@ def _print_distributions(found: CorpusInfo) -> None:
 
 
 def main() -> None:
-    """Entry point: what the user gave wrong, and what is found wrong, becomes one line and its exit code."""
-    try:
-        code = app(standalone_mode=False, prog_name="maphc2f")
-    except _UsageError as error:
-        code = _explain_usage(cast("_Usage", error))
-    except MaphError as error:
-        _complain(str(error))
-        code = error.exit_code
-    except KeyboardInterrupt:  # typer makes most of them 130
-        code = 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    if code == 130:
-        _stop()
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _stop() -> NoReturn:
-    """Leave at once: an impatient third Ctrl-C must not cut the message or change the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    errors.print("[yellow]stopped[/yellow]: what is finished is kept; the same command goes on from there")
-    sys.stdout.flush()
-    os._exit(130)
-
-
-def _explain_usage(error: _Usage) -> int:
-    message = error.format_message().rstrip(".")
-    if message:  # none: there were no arguments at all, and help has been shown
-        command = error.ctx.command_path if error.ctx else "maphc2f"
-        _complain(f"{message}; see `{command} --help`")
-    return 2
-
-
-def _complain(text: str) -> None:
-    errors.print("[bold red]error[/bold red]: ", end="")
-    errors.print(" ".join(text.split()), markup=False)
+    """Entry point."""
+    run_program(app, "maphc2f", kept="what is finished is kept")
 
 
 if __name__ == "__main__":

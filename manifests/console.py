@@ -34,7 +34,7 @@ class _Rate(ProgressColumn):
 
 
 class ConsoleProgress:
-    """Shows how far a run is; implements `pipeline.generate.Progress`."""
+    """Shows how far a run is: the progress that `maphc2f` and `bisqad` report to."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
