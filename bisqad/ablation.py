@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bisqad.config import TrainConfig
 from bisqad.evaluation import evaluate
-from bisqad.run import Progress, train
+from bisqad.run import train
+from bisqad.terminal import Progress
 from manifests import Corpus
 from manifests.durable import write_atomic
 from manifests.errors import CorpusError, OutputError

@@ -34,6 +34,7 @@ __all__ = [
     "NormalCells",
     "NormalPicture",
     "SampleCells",
+    "cell_labels",
     "draw_cells",
     "eight_bit_colour",
     "normal_cells",
@@ -247,12 +248,9 @@ def draw_cells(
     mask: NDArray[np.bool_], config: CellsConfig, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Cells (K, 2) of a mask (H, W), row and column, and whether each is on the defect (K,)."""
-    cover = functional.avg_pool2d(
-        torch.from_numpy(mask.astype(np.float32))[None, None], CELL_PX, ceil_mode=True, count_include_pad=False
-    )
-    grown = functional.max_pool2d(cover, 2 * _RING_CELLS + 1, stride=1, padding=_RING_CELLS)[0, 0].numpy()
-    share = cover[0, 0].numpy()
-    on = share >= min(_ON_DEFECT, float(share.max()) or 1.0)
+    cover = _cover(mask)
+    on, share = _is_defect(cover).numpy(), cover.numpy()
+    grown = functional.max_pool2d(cover[None], 2 * _RING_CELLS + 1, stride=1, padding=_RING_CELLS)[0].numpy()
     pools = [(on, config.defect), (~on & (share == 0) & (grown > 0), config.ring), (grown == 0, config.far)]
     chosen, labels = [], []
     for pool, count in pools:
@@ -263,6 +261,21 @@ def draw_cells(
         chosen.append(picked)
         labels.append(on[picked[:, 0], picked[:, 1]].astype(np.uint8))
     return np.concatenate(chosen), np.concatenate(labels)
+
+
+def cell_labels(mask: NDArray[np.bool_]) -> Tensor:
+    """Cells (h, w) of a mask (H, W) that are the defect's, bool: those covered by a quarter, or else the most."""
+    return _is_defect(_cover(mask))
+
+
+def _cover(mask: NDArray[np.bool_]) -> Tensor:
+    """Share of each cell (h, w) that the mask covers."""
+    plane = torch.from_numpy(mask.astype(np.float32))[None, None]
+    return functional.avg_pool2d(plane, CELL_PX, ceil_mode=True, count_include_pad=False)[0, 0]
+
+
+def _is_defect(cover: Tensor) -> Tensor:
+    return cover >= min(_ON_DEFECT, float(cover.max()) or 1.0)
 
 
 def normal_cells(

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bisqad.detector import Detector
-from bisqad.inspection_set import GOOD, Photograph, find_photographs, read_image, read_mask
+from bisqad.inspection_set import find_photographs, read_photograph
 from bisqad.metrics import Detection, evaluate_scores
 from manifests.errors import ConfigError
 
@@ -59,17 +56,12 @@ def evaluate(
             raise ConfigError(f"--category {category}: {data} has {', '.join(known)}")
     scores, maps, masks = [], [], []
     for number, photograph in enumerate(photographs):
-        found = detector.inspect(read_image(photograph.path), photograph.category)
+        image, mask = read_photograph(photograph)
+        found = detector.inspect(image, photograph.category)
         step = -(-max(found.score_map.shape) // _LONGEST_PX)
         scores.append(found.score)
         maps.append(found.score_map[::step, ::step])
-        masks.append(_mask(photograph, found.score_map.shape)[::step, ::step])
+        masks.append(mask[::step, ::step])
         if advance is not None:
             advance(number + 1, len(photographs))
     return evaluate_scores(scores, maps, masks, [p.kind for p in photographs], seed=seed)
-
-
-def _mask(photograph: Photograph, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    if photograph.mask_path is None or photograph.kind == GOOD:
-        return np.zeros(shape, dtype=np.bool_)
-    return read_mask(photograph.mask_path, (shape[0], shape[1]))

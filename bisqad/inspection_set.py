@@ -36,7 +36,16 @@ from manifests.errors import SourceError
 from manifests.layout import safe_join
 from manifests.pictures import IMAGE_SUFFIXES, DecodeError, Pixels, decode, eight_bits
 
-__all__ = ["GOOD", "Photograph", "Split", "find_photographs", "folder_of_images", "read_image", "read_mask"]
+__all__ = [
+    "GOOD",
+    "Photograph",
+    "Split",
+    "find_photographs",
+    "folder_of_images",
+    "read_image",
+    "read_mask",
+    "read_photograph",
+]
 
 Split = Literal["train", "test"]
 
@@ -318,6 +327,15 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
             f"mask {path}: expected {expected} pixels, as its photograph, got {got}; give the one made for it"
         )
     return np.asarray(pixels.any(axis=2), dtype=np.bool_)
+
+
+def read_photograph(photograph: Photograph) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Pixels (H, W, 3) uint8 and mask (H, W), empty for a normal part; errors as `read_image` and `read_mask`."""
+    image = read_image(photograph.path)
+    shape = (image.shape[0], image.shape[1])
+    if photograph.mask_path is None:
+        return image, np.zeros(shape, dtype=np.bool_)
+    return image, read_mask(photograph.mask_path, shape)
 
 
 def _pixels(path: Path, max_pixels: int, *, bit_depth: BitDepth) -> Pixels:

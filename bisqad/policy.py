@@ -40,12 +40,13 @@ def sampling_policy(records: Sequence[SampleRecord], weights: NDArray[np.floatin
         chosen = np.flatnonzero(mechanisms == name)
         own = [records[int(k)] for k in chosen]
         inside = relative[chosen] / relative[chosen].mean()  # a quarter's factor tells it from the others alone
+        free = np.array([not record.from_edge for record in own])  # the others lie where the part ends
         border = np.array([at_border(record.anchor_y, record.anchor_x) for record in own])
         found[name] = MechanismPolicy(
             factor=_factor(relative[chosen]),
             area=_by_quarter(own, inside, lambda record: record.asked_area),
             severity=_by_quarter(own, inside, lambda record: record.asked_severity),
-            place=PlacePolicy(border=_factor(inside[border]), inside=_factor(inside[~border])),
+            place=PlacePolicy(border=_factor(inside[border & free]), inside=_factor(inside[~border & free])),
         )
     return SamplingPolicy(corpus=corpus, samples=len(records), mechanisms=found)
 

@@ -21,10 +21,10 @@ import io
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from bisqad.calibration import calibrated, held_out_pictures
 from bisqad.cells import (
     NormalCells,
     NormalPicture,
@@ -47,15 +48,20 @@ from bisqad.cells import (
     stage_picture,
 )
 from bisqad.config import TrainConfig
-from bisqad.detector import Detector, maps_of_cells
-from bisqad.features import CELL_PX, FeatureExtractor, mask_to_working_size, to_working_size
-from bisqad.fusion import Fusion, HeldOutMaps, choose_fusion
+from bisqad.detector import Detector
+from bisqad.features import FeatureExtractor, mask_to_working_size, to_working_size
 from bisqad.head import SegmentationHead
-from bisqad.inspection_set import GOOD, find_photographs, folder_of_images, read_image, read_mask
+from bisqad.inspection_set import (
+    GOOD,
+    Photograph,
+    find_photographs,
+    folder_of_images,
+    read_image,
+    read_photograph,
+)
 from bisqad.likeness import alike
-from bisqad.normality import Normality, deepest_scale
 from bisqad.policy import sampling_policy
-from bisqad.profile import BorderProfile
+from bisqad.terminal import Progress, Silent
 from bisqad.training import EpochFigures, Material, Trainer, train_head
 from manifests import Corpus, __version__
 from manifests.durable import write_atomic
@@ -64,7 +70,7 @@ from manifests.hashing import canonical_json, sha256_bytes, sha256_file
 from manifests.tables import write_table
 from refine.sqe import SQE, load_sqe, save_sqe
 
-__all__ = ["CHECKPOINT", "DETECTOR", "Progress", "Silent", "train"]
+__all__ = ["CHECKPOINT", "DETECTOR", "train"]
 
 RUN, CSV, CHECKPOINT, DETECTOR, SUMMARY = (
     "run.json",
@@ -73,27 +79,6 @@ RUN, CSV, CHECKPOINT, DETECTOR, SUMMARY = (
     "detector.safetensors",
     "summary.json",
 )
-_IMAGE_QUANTILE, _PIXEL_QUANTILE = 0.95, 0.998
-
-
-class Progress(Protocol):
-    """Told how far a run is."""
-
-    def stage(self, name: str, total: int) -> None:
-        """A stage begins."""
-
-    def advance(self, done: int, total: int) -> None:
-        """Items of it are done."""
-
-
-class Silent:
-    """Progress that nobody looks at."""
-
-    def stage(self, name: str, total: int) -> None:
-        """A stage begins."""
-
-    def advance(self, done: int, total: int) -> None:
-        """Items of it are done."""
 
 
 def train(
@@ -155,7 +140,8 @@ def train(
     trainer = Trainer(parts.material, config, estimator if config.method != "uniform" else None)
     _train(trainer, out, config, progress)
     head = _final_head(trainer, parts.material, config)
-    detector = _finish(head, parts, normal, corpus, pictures, reals, extractor, config, progress)
+    held = held_out_pictures(corpus, pictures, reals, config, names=parts.held_out)
+    detector = calibrated(head, held, parts.material, normal, config, extractor, progress=progress)
     detector.save(out / DETECTOR)
     _write_weights(out, trainer, parts.material.samples, corpus.info.name)
     if trainer.estimator is not None:
@@ -163,13 +149,6 @@ def train(
     summary = {"fusion": asdict(detector.fusion), "samples": len(samples), "normals": len(normal)}
     write_atomic(out / SUMMARY, json.dumps(summary, indent=1).encode() + b"\n")
     return detector
-
-
-@dataclass(frozen=True)
-class _RealDefect:
-    image: Path
-    mask: Path
-    category: str
 
 
 @dataclass(frozen=True)
@@ -221,20 +200,20 @@ def _all_normals(corpus: Corpus, folder: Path | None) -> tuple[NormalPicture, ..
     return tuple(found.values())
 
 
-def _real_defects(root: Path | None) -> tuple[_RealDefect, ...]:
+def _real_defects(root: Path | None) -> tuple[Photograph, ...]:
     if root is None:
         return ()
-    found = [p for p in find_photographs(root, "test") if p.mask_path is not None]
+    found = tuple(p for p in find_photographs(root, "test") if p.mask_path is not None)
     if not found:
         raise SourceError(f"--real-val {root}: expected photographs of defects with masks, got none")
-    return tuple(_RealDefect(p.path, p.mask_path, p.category) for p in found if p.mask_path is not None)
+    return found
 
 
 def _identity(
     corpus: Corpus,
     config: TrainConfig,
     normals: Sequence[NormalPicture],
-    reals: Sequence[_RealDefect],
+    reals: Sequence[Photograph],
     estimator: SQE,
 ) -> dict[str, Any]:
     """What the run is: two runs with equal identities learn the same."""
@@ -247,7 +226,7 @@ def _identity(
         "corpus_samples_sha256": sha256_bytes("".join(corpus.table["image_sha256"].to_pylist()).encode()),
         "normals": len(normals),
         "normals_sha256": sha256_bytes("\n".join(picture.name for picture in normals).encode()),
-        "real_val": [sha256_bytes(real.image.read_bytes() + real.mask.read_bytes()) for real in reals],
+        "real_val": [[sha256_file(path) for path in (real.path, real.mask_path) if path] for real in reals],
         "sqe_sha256": estimator.sha256,
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -286,16 +265,17 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
 
 
 def _real_cells(
-    reals: Sequence[_RealDefect], config: TrainConfig, extractor: FeatureExtractor
+    reals: Sequence[Photograph], config: TrainConfig, extractor: FeatureExtractor
 ) -> tuple[Tensor, Tensor] | None:
     if not reals:
         return None
     features, labels = [], []
     for number, real in enumerate(reals):
-        image = read_image(real.image)
-        mask = mask_to_working_size(read_mask(real.mask, image.shape[:2]), extractor.config)
+        image, mask = read_photograph(real)
         cells = extractor(to_working_size(image, extractor.config)[None])[0]
-        chosen, label = draw_cells(mask, config.cells, np.random.default_rng([config.seed, 3, number]))
+        chosen, label = draw_cells(
+            mask_to_working_size(mask, extractor.config), config.cells, np.random.default_rng([config.seed, 3, number])
+        )
         features.append(cells[:, chosen[:, 0], chosen[:, 1]].T.half())
         labels.append(torch.from_numpy(label).float())
     return torch.stack(features), torch.stack(labels)
@@ -384,140 +364,6 @@ def _write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue().encode())
-
-
-@dataclass(frozen=True)
-class _HeldOutPicture:
-    """A picture (H, W, 3) of the working size with its defect (H, W), its category, and what it is a case of."""
-
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-    key: str
-    mechanism: str  # "" for a normal, REAL for a real defect
-
-
-_REAL = "real defects"
-
-
-def _finish(
-    head: SegmentationHead,
-    parts: _Parts,
-    normal: NormalCells,
-    corpus: Corpus,
-    pictures: Sequence[NormalPicture],
-    reals: Sequence[_RealDefect],
-    extractor: FeatureExtractor,
-    config: TrainConfig,
-    progress: Progress,
-) -> Detector:
-    """Choose how the maps are joined on what was held out, then remember all normals."""
-    held = _held_out(parts, corpus, pictures, reals, config)
-    heads = _heads(head, parts.material, config, progress)
-    scale = deepest_scale(parts.material.normals, extractor.block_channels[-1])
-    memory = {"memory_cells": config.detector.memory_cells, "neighbours": config.detector.neighbours}
-    rng = np.random.default_rng([config.seed, 2])
-    without = Normality.of(parts.material.normals, scale, **memory, rng=rng)
-    progress.stage("held-out pictures", len(held))
-    found: list[_Maps] = []
-    for number, picture in enumerate(held):
-        cells = extractor(picture.image[None])[0]
-        with torch.inference_mode():
-            logits = {name: maps_of_cells(cells, head) for name, head in heads.items()}
-            distance = without.distance_map(cells, picture.key)
-        found.append((picture, logits, distance))
-        progress.advance(number + 1, len(held))
-    questions = [_question(name, head, found) for name, head in _asked(found, heads)]
-    sound = [(logits[""], distance) for picture, logits, distance in found if not picture.mechanism]
-    profiles = [BorderProfile.of(maps) for maps in zip(*sound, strict=True)]
-    fusion = choose_fusion(questions, head=profiles[0], distance=profiles[1])
-    everything = Normality.of(normal, scale, **memory, rng=rng)
-    return Detector(
-        config=config.detector,
-        head=head.eval(),
-        normality=everything,
-        fusion=fusion,
-        image_threshold=float(np.quantile([fusion.image_score(*maps) for maps in sound], _IMAGE_QUANTILE)),
-        pixel_threshold=_pixel_threshold(fusion, sound),
-        extractor=extractor,
-    )
-
-
-def _pixel_threshold(fusion: Fusion, sound: Sequence[tuple[Tensor, Tensor]]) -> float:
-    cells = torch.cat([fusion.score_map(*maps).flatten() for maps in sound])
-    return float(np.quantile(cells.numpy(), _PIXEL_QUANTILE))
-
-
-def _held_out(
-    parts: _Parts,
-    corpus: Corpus,
-    pictures: Sequence[NormalPicture],
-    reals: Sequence[_RealDefect],
-    config: TrainConfig,
-) -> list[_HeldOutPicture]:
-    """Normals and samples of the held-out photographs, as many as the settings allow, and the real defects."""
-    rng = np.random.default_rng([config.seed, 4])
-    detector = config.detector
-    sound = [p for p in pictures if not parts.held_out or p.name in parts.held_out]
-    drawn = sorted(rng.permutation(len(sound))[: config.fusion.held_out_normals].tolist())
-    found = []
-    for position in drawn:
-        image = to_working_size(sound[position].read(), detector)
-        found.append(_HeldOutPicture(image, np.zeros(image.shape[:2], dtype=np.bool_), sound[position].key, ""))
-    wanted = corpus.where(source_sha256=sorted(parts.held_out)) if parts.held_out else corpus
-    for position in sorted(rng.permutation(len(wanted))[: config.fusion.held_out_samples].tolist()):
-        sample = wanted[position]
-        image = to_working_size(stage_picture(sample, config.stage), detector)
-        key = f"{sample.record.dataset}/{sample.record.category}"
-        found.append(_HeldOutPicture(image, mask_to_working_size(sample.mask, detector), key, sample.record.mechanism))
-    keys = sorted({picture.key for picture in pictures})
-    for real in reals:
-        image = read_image(real.image)
-        mask = mask_to_working_size(read_mask(real.mask, image.shape[:2]), detector)
-        key = next((k for k in keys if k.rpartition("/")[2] == real.category), keys[0])
-        found.append(_HeldOutPicture(to_working_size(image, detector), mask, key, _REAL))
-    return found
-
-
-def _heads(
-    final: SegmentationHead, material: Material, config: TrainConfig, progress: Progress
-) -> dict[str, SegmentationHead]:
-    """The trained head as "", and for every mechanism one that never saw it."""
-    mechanisms = sorted(set(material.samples.mechanisms.tolist()))
-    heads = {"": final.eval()}
-    if not config.fusion.leave_mechanism_out or len(mechanisms) < 2:
-        return heads
-    progress.stage("mechanisms left out", len(mechanisms))
-    for number, name in enumerate(mechanisms):
-        others = material.samples.take(np.flatnonzero(material.samples.mechanisms != name))
-        heads[name] = train_head(replace(material, samples=others), config).eval()
-        progress.advance(number + 1, len(mechanisms))
-    return heads
-
-
-_Maps = tuple[_HeldOutPicture, dict[str, Tensor], Tensor]
-
-
-def _asked(found: Sequence[_Maps], heads: dict[str, SegmentationHead]) -> list[tuple[str, str]]:
-    """Mechanisms that were held out, each with the head to be judged by."""
-    names = sorted({picture.mechanism for picture, _, _ in found} - {""})
-    return [(name, name if name in heads else "") for name in names]
-
-
-def _question(mechanism: str, head: str, found: Sequence[_Maps]) -> HeldOutMaps:
-    chosen = [maps for maps in found if not maps[0].mechanism] + [m for m in found if m[0].mechanism == mechanism]
-    return HeldOutMaps(
-        mechanism=mechanism,
-        head=[logits[head] for _, logits, _ in chosen],
-        distance=[distance for _, _, distance in chosen],
-        labels=[_cell_labels(picture.mask) for picture, _, _ in chosen],
-    )
-
-
-def _cell_labels(mask: NDArray[np.bool_]) -> Tensor:
-    cover = torch.nn.functional.avg_pool2d(
-        torch.from_numpy(mask.astype(np.float32))[None, None], CELL_PX, ceil_mode=True, count_include_pad=False
-    )[0, 0]
-    return cover >= min(0.25, float(cover.max()) or 1.0)
 
 
 def _write_weights(out: Path, trainer: Trainer, samples: SampleCells, corpus: str) -> None:

@@ -1,19 +1,39 @@
-"""Progress of a training run in a terminal."""
+"""Progress of a training run: what it reports to, in a terminal or nowhere."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 
 from manifests.console import ConsoleProgress
 
-__all__ = ["TerminalProgress"]
+__all__ = ["Progress", "Silent", "TerminalProgress"]
+
+
+class Progress(Protocol):
+    """Told how far a run is."""
+
+    def stage(self, name: str, total: int) -> None:
+        """A stage begins."""
+
+    def advance(self, done: int, total: int) -> None:
+        """Items of it are done."""
+
+
+class Silent:
+    """Progress that nobody looks at."""
+
+    def stage(self, name: str, total: int) -> None:
+        """A stage begins."""
+
+    def advance(self, done: int, total: int) -> None:
+        """Items of it are done."""
 
 
 class TerminalProgress:
-    """Shows how far a run is; implements `bisqad.run.Progress`, whose stages tell how much is done in all."""
+    """Shows how far a run is; implements `Progress`, whose stages tell how much is done in all."""
 
     def __init__(self, console: Console) -> None:
         self._shown = ConsoleProgress(console)

@@ -22,6 +22,7 @@ def records(count: int = 240) -> list[SampleRecord]:
             asked_severity=k / count,
             anchor_y=0.1 if k % 8 < 2 else 0.5,
             anchor_x=0.5,
+            from_edge=False,
         )
         for k in range(count)
     ]
@@ -74,3 +75,11 @@ def test_a_weight_beyond_all_bounds_gives_a_policy_that_can_be_read(tmp_path: Pa
     policy = sampling_policy(records(4000), weights, corpus="demo")
     (tmp_path / "policy.json").write_text(policy.model_dump_json())
     assert read_policy(tmp_path / "policy.json") == policy
+
+
+def test_defects_that_come_in_from_an_edge_say_nothing_of_places() -> None:
+    given = [record.model_copy(update={"from_edge": record.anchor_y < 0.2}) for record in records()]
+    weights = np.array([3.0 if record.from_edge else 1.0 for record in given])
+    found = sampling_policy(given, weights, corpus="tiles")
+    assert {policy.place.border for policy in found.mechanisms.values()} == {1.0}
+    assert found.mechanisms["fracture"].factor == pytest.approx(1.0, abs=0.2)
