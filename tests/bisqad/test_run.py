@@ -311,7 +311,7 @@ def test_a_damaged_checkpoint_is_told_of(
 def arguments(brick_path: Path, quick_path: Path, feature_cache: Path, tmp_path: Path) -> Callable[[str], list[str]]:
     """Of `bisqad train` into a folder of that name, over more epochs than end before they can be stopped."""
     settings = tmp_path / "long.yaml"
-    settings.write_text(quick_path.read_text().replace("epochs: 4", "epochs: 80"))
+    settings.write_text(quick_path.read_text().replace("epochs: 4", "epochs: 24"))
 
     def of(out: str) -> list[str]:
         given = ["-m", "bisqad.cli", "train", brick_path, "--out", tmp_path / out, "--config", settings]
@@ -323,9 +323,12 @@ def arguments(brick_path: Path, quick_path: Path, feature_cache: Path, tmp_path:
 def stopped(arguments: list[str], out: Path, by: signal.Signals) -> tuple[int, str]:
     """Exit code and stderr of a run that got a signal as soon as it had a checkpoint."""
     command, environment = [sys.executable, *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
+    # a shell's background jobs ignore SIGINT, and so would theirs: here it is as in a terminal
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
+        signal.signal(signal.SIGINT, before)
         limit = time.monotonic() + 120
         while not (out / CHECKPOINT).exists() and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.005)
