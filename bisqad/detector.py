@@ -8,7 +8,7 @@ photograph -> working size -> features of a frozen network, cell by cell
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,18 +111,25 @@ class Detector:
 
     def maps(self, working: NDArray[np.uint8], key: str) -> tuple[Tensor, Tensor]:
         """Logits of the head and distances to normality (h, w), of a picture of the working size."""
-        cells = self.extractor(working[None])[0]
+        return self.maps_of(self.extractor(working[None])[0], key)
+
+    def maps_of(self, cells: Tensor, key: str) -> tuple[Tensor, Tensor]:
+        """The same maps, of a picture's features (C, h, w)."""
         return maps_of_cells(cells, self.head), self.normality.distance_map(cells, key)
 
     def found(self, head: Tensor, distance: Tensor, working: tuple[int, ...], shape: tuple[int, ...]) -> Found:
         """From both maps, and the picture's working size, to the result at its own ``shape``."""
-        fused = self.fusion.score_map(head, distance)[None, None]
-        whole = functional.interpolate(fused, scale_factor=CELL_PX, mode="bilinear", align_corners=False)
-        whole = whole[..., : working[0], : working[1]]
+        whole = self.working_map(head, distance, working)[None, None]
         if tuple(shape[:2]) != tuple(working[:2]):
             whole = functional.interpolate(whole, size=shape[:2], mode="bilinear", align_corners=False)
         score = self.fusion.image_score(head, distance)
         return Found(whole[0, 0].numpy(), score, score > self.image_threshold)
+
+    def working_map(self, head: Tensor, distance: Tensor, working: Sequence[int]) -> Tensor:
+        """Score map (H, W) at the picture's ``working`` size, from both maps (h, w)."""
+        fused = self.fusion.score_map(head, distance)[None, None]
+        whole = functional.interpolate(fused, scale_factor=CELL_PX, mode="bilinear", align_corners=False)
+        return whole[0, 0, : working[0], : working[1]]
 
     def save(self, path: Path) -> None:
         """Write everything into one file, whole or not at all."""

@@ -40,6 +40,8 @@ class FeatureExtractor:
 
     Attributes
     ----------
+    network : EfficientNetLite0
+        On the device.
     channels : int
         Features of a cell, its context's included.
     block_channels : tuple of int
@@ -60,9 +62,9 @@ class FeatureExtractor:
         if unknown := sorted(set(config.blocks) - set(CHANNELS)):
             known = ", ".join(map(str, CHANNELS))
             raise ConfigError(f"detector.blocks: {config.backbone} gives blocks {known}, got {unknown[0]}")
-        self._network = EfficientNetLite0(config.blocks).to(device)
-        self.channels = (2 if config.context_cells > 1 else 1) * sum(self._network.channels)
-        self.block_channels = self._network.channels
+        self.network = EfficientNetLite0(config.blocks).to(device)
+        self.channels = (2 if config.context_cells > 1 else 1) * sum(self.network.channels)
+        self.block_channels = self.network.channels
         self.identity = (
             f"v2 {config.backbone} {SHA256[:16]} {config.blocks} {config.fit} {config.size} {config.context_cells}"
         )
@@ -80,17 +82,22 @@ class FeatureExtractor:
         -------
         (B, `channels`, ceil(H / 4), ceil(W / 4)) float32 tensor, on the CPU
         """
-        x = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2).float()
-        rows, columns = (-(-n // CELL_PX) for n in x.shape[2:])
+        return self.cells(torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device)).cpu()
+
+    def cells(self, images: Tensor) -> Tensor:
+        """As a function of torch alone: pictures (B, H, W, 3) uint8 and their features, both on `device`."""
+        x = images.permute(0, 3, 1, 2).float()
+        rows, columns = ((n + CELL_PX - 1) // CELL_PX for n in x.shape[2:])
         x = _continued(x)
         grid = [n // CELL_PX for n in x.shape[2:]]
-        cells = torch.cat([_on_grid(m, grid) for m in self._network(x)], dim=1)
+        maps = zip(self.network(x), self.network.strides, strict=True)
+        cells = torch.cat([_on_grid(values, stride, grid) for values, stride in maps], dim=1)
         if self.config.context_cells > 1:
             side = self.config.context_cells
             around = functional.avg_pool2d(cells, side, stride=1, padding=side // 2, count_include_pad=False)
             cells = torch.cat([cells, around], dim=1)
         edge = _MARGIN_PX // CELL_PX
-        return cells[:, :, edge : edge + rows, edge : edge + columns].cpu()
+        return cells[:, :, edge : edge + rows, edge : edge + columns]
 
 
 def working_shape(shape: Sequence[int], config: DetectorConfig) -> tuple[int, int]:
@@ -134,14 +141,15 @@ def _continued(x: Tensor) -> Tensor:
 
 def _reflected(length: int, before: int, after: int, device: torch.device) -> Tensor:
     """Positions that continue 0..length-1 by reflection, however far."""
-    position = torch.arange(-before, length + after, device=device) % (2 * length)
+    position = torch.arange(-before, length + after, device=device)
+    position = position % position.new_full((), 2 * length)  # a tensor: the exporter to ONNX knows no other open number
     return torch.minimum(position, 2 * length - 1 - position)
 
 
-def _on_grid(values: Tensor, grid: list[int]) -> Tensor:
-    """A feature map (B, C, h, w) on a grid of cells."""
-    if values.shape[2] > grid[0]:
-        return functional.avg_pool2d(values, values.shape[2] // grid[0])
-    if values.shape[2] < grid[0]:
+def _on_grid(values: Tensor, stride: int, grid: list[int]) -> Tensor:
+    """A feature map (B, C, h, w), of so many pixels a value, on a grid of cells."""
+    if stride < CELL_PX:
+        return functional.avg_pool2d(values, CELL_PX // stride)
+    if stride > CELL_PX:
         return functional.interpolate(values, size=grid, mode="bilinear", align_corners=False)
     return values

@@ -97,8 +97,12 @@ class Fusion:
 
     def image_score(self, head: Tensor, distance: Tensor) -> float:
         """Score of a picture from its maps (h, w)."""
+        return float(self.picture_score(head, distance))
+
+    def picture_score(self, head: Tensor, distance: Tensor) -> Tensor:
+        """`image_score` as a tensor ()."""
         mixed = _mixed(self.head.standardised(head), self.distance.standardised(distance), self.image_share)
-        return float(_mean_of_highest(mixed, self.highest))
+        return _mean_of_highest(mixed, self.highest)
 
 
 def choose_fusion(held_out: Sequence[HeldOutMaps], *, head: BorderProfile, distance: BorderProfile) -> Fusion:
@@ -141,7 +145,9 @@ def _mixed(head: Tensor, distance: Tensor, share: float) -> Tensor:
 
 
 def _mean_of_highest(values: Tensor, share: float) -> Tensor:
-    return values.flatten().topk(max(1, round(share * values.numel()))).values.mean()
+    # in whole numbers, so that a graph for pictures of any size can count too
+    cells = (round(share * 1_000_000) * values.numel() + 500_000) // 1_000_000
+    return values.flatten().topk(torch.sym_max(1, cells)).values.mean()  # type: ignore[no-untyped-call]
 
 
 def _image_auroc(maps: _Standardised, labels: Sequence[Sequence[Tensor]], share: float, top: float) -> float:

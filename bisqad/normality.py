@@ -74,7 +74,8 @@ class Normality:
         memory = self.memory[key]
         squares = memory.square().sum(dim=1)
         found = []
-        for part in torch.split(cells, _AT_ONCE):
+        fixed = isinstance(cells.shape[0], int)  # else a graph is traced, for any number of cells
+        for part in torch.split(cells, _AT_ONCE) if fixed else (cells,):
             scaled = part[:, -len(self.scale) :].float() * self.scale
             apart = torch.addmm(squares, scaled, memory.T, alpha=-2) + scaled.square().sum(dim=1, keepdim=True)
             nearest = apart.topk(min(self.neighbours, len(memory)), dim=1, largest=False).values
