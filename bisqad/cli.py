@@ -228,21 +228,39 @@ def ablate(
     console.print(f"[green]done[/green]: {out / 'ablation.png'}")
 
 
-@app.command(epilog="Example: [cyan]bisqad export run --sqe sqe.safetensors[/cyan]")
+@app.command(
+    epilog="Examples: [cyan]bisqad export run --sqe sqe.safetensors[/cyan]   "
+    "[cyan]bisqad export run --onnx detector.onnx --category bottle[/cyan]"
+)
 def export(
     run: Run,
     sqe: Annotated[
         Path | None, typer.Option("--sqe", metavar="FILE", help="Learned estimator, for `maphc2f score --sqe`.")
     ] = None,
+    onnx: Annotated[
+        Path | None, typer.Option("--onnx", metavar="FILE", help="The detector, for ONNX Runtime and its like.")
+    ] = None,
+    category: Annotated[
+        str | None,
+        typer.Option("--category", metavar="C", help="Of --onnx: kind of part, where the run knows several."),
+    ] = None,
 ) -> None:
     """Take out of a run what others use."""
-    if sqe is None:
-        raise ConfigError("export: nothing asked for; give --sqe FILE")
-    source = run / "sqe.safetensors"
-    if not source.is_file():
-        raise ConfigError(f"{run}: holds no learned estimator; train with --method bilevel")
-    _write(sqe, source.read_bytes())
-    console.print(f"[green]done[/green]: {sqe}; use it with [cyan]maphc2f score CORPUS --sqe {sqe}[/cyan]")
+    if sqe is None and onnx is None:
+        raise ConfigError("export: nothing asked for; give --sqe FILE or --onnx FILE")
+    if category is not None and onnx is None:
+        raise ConfigError("--category: goes with --onnx FILE only")
+    if sqe is not None:
+        source = run / "sqe.safetensors"
+        if not source.is_file():
+            raise ConfigError(f"{run}: holds no learned estimator; train with --method bilevel")
+        _write(sqe, source.read_bytes())
+        console.print(f"[green]done[/green]: {sqe}; use it with [cyan]maphc2f score CORPUS --sqe {sqe}[/cyan]")
+    if onnx is not None:
+        from bisqad.onnx_export import onnx_model
+
+        _write(onnx, onnx_model(_detector(run, "cpu"), category))
+        console.print(f"[green]done[/green]: {onnx}; docs/bisqad.md shows how to use it")
 
 
 def _changed(config: TrainConfig, changes: Mapping[str, object]) -> TrainConfig:

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -102,7 +104,9 @@ def test_help_names_every_command(say: Say) -> None:
         (["train", "nowhere", "--out", "run"], "nowhere"),
         (["evaluate", "nowhere", "--data", "data"], "nowhere: no such folder"),
         (["detect", "nowhere", "a.png", "--out", "found"], "nowhere: no such folder"),
-        (["export", "nowhere"], "nothing asked for; give --sqe FILE"),
+        (["export", "nowhere"], "nothing asked for; give --sqe FILE or --onnx FILE"),
+        (["export", "nowhere", "--onnx", "detector.onnx"], "nowhere: no such folder"),
+        (["export", "nowhere", "--sqe", "s.safetensors", "--category", "nut"], "--category: goes with --onnx"),
         (["export", "nowhere", "--sqe", "sqe.safetensors"], "nowhere: "),
         (["judge"], "No such command 'judge'"),
     ],
@@ -185,6 +189,19 @@ def test_the_learned_estimator_is_taken_out_of_a_run(say: Say, run_path: Path, t
     assert said.code == 0, said.err
     taken = load_sqe(tmp_path / "sub" / "sqe.safetensors")
     assert taken.sha256 == load_sqe(run_path / "sqe.safetensors").sha256
+
+
+@pytest.mark.parametrize("absent", [["onnx"], ["onnxscript"], ["onnx", "onnxscript"]])
+def test_onnx_without_its_packages_says_what_to_install(
+    say: Say, run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: list[str]
+) -> None:
+    for name in ("onnx", "onnxscript"):
+        there = ModuleType(name)
+        there.__spec__ = ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, None if name in absent else there)
+    told = refused(say("export", run_path, "--onnx", "detector.onnx"))
+    assert f"needs {' and '.join(absent)}; try `pip install {' '.join(absent)}`" in told
+    assert not (tmp_path / "detector.onnx").exists()
 
 
 def test_a_run_without_learned_weights_has_no_estimator_to_take(say: Say, run_path: Path, tmp_path: Path) -> None:
