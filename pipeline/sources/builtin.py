@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from manifests.pictures import DecodeError, decode, eight_bits
 from pipeline.sources.procedural import IMAGES_PER_SURFACE, SURFACES, surface_image
 
-__all__ = ["BUILTIN_CATEGORIES", "builtin_image", "builtin_licence", "builtin_size"]
+__all__ = ["BUILTIN_CATEGORIES", "builtin_image", "builtin_licence", "builtin_size", "bundled_photograph"]
 
 _BUNDLED_MAX_PIXELS: Final = 1_000_000
 _CC0_SURFACE: Final = "CC0-1.0 (procedural surface made by this program)"
@@ -96,7 +96,7 @@ def builtin_image(category: str, k: int) -> NDArray[np.uint8]:
 
 
 def _window(bundled: _Bundled, k: int) -> NDArray[np.uint8]:
-    whole = _bundled_photograph(bundled.file)
+    whole = bundled_photograph(bundled.file)
     rows, columns = bundled.windows
     row, column = divmod(k, columns)
     top = row * (whole.shape[0] - bundled.side_px) // max(rows - 1, 1)
@@ -108,7 +108,7 @@ def _window(bundled: _Bundled, k: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(window[:, ::-1] if (row + column) % 2 else window)
 
 
-def _bundled_photograph(file: str) -> NDArray[np.uint8]:
+def bundled_photograph(file: str) -> NDArray[np.uint8]:
     """Pixels (H, W, C) of a photograph inside the scikit-image package."""
     data = files("skimage.data").joinpath(file).read_bytes()
     try:
