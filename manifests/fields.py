@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["FIELDS", "FieldKind", "FieldSpec"]
+__all__ = ["FIELDS", "FieldKind", "FieldSpec", "ForeignKind"]
 
 FieldKind = Literal["share", "length", "displacement_y", "displacement_x"]
+# how what is under a `cover` is replaced: by a jittered patch, by one cloned in, or by a texture that shines through
+ForeignKind = Literal["patch", "clone", "blend"]
 
 
 @dataclass(frozen=True)

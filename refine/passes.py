@@ -1,7 +1,8 @@
 """All refinement passes in order, from fields to a labelled picture, on any device.
 
 render (one image model for surfaces and openings) -> npcF (elliptic consistency) -> npcF++ (wavelet sub-bands and
-boundary synergy) -> label (visible change).
+boundary synergy) -> label (visible change). Foreign material, of the reference generators, is put in instead of the
+first three.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manifests.config import LabelConfig, NpcfConfig, NpcfppConfig, RefineStage
+from manifests.fields import ForeignKind
 from refine.flags import channel_maximum, from_bytes, is_below
+from refine.foreign import Foreign, insert
 from refine.label import label_change, quantised, white_level
 from refine.npcf import harmonise
 from refine.npcfpp import BoundarySynergy
@@ -32,6 +35,7 @@ from refine.visibility import visibility
 __all__ = [
     "CrackArrays",
     "DefectInputs",
+    "ForeignArrays",
     "OpticsArrays",
     "RefinedBatch",
     "ReliefArrays",
@@ -89,6 +93,18 @@ class ReliefArrays:
 
 
 @dataclass(frozen=True)
+class ForeignArrays:
+    """Foreign material of B samples: ``kind``, and ``cover`` (B, W, W), ``donor`` (B, W, W, C), 0..1, and ``jitter``
+    (B, 3), all float32; see `refine.foreign.Foreign`.
+    """
+
+    kind: ForeignKind
+    cover: NDArray[np.float32]
+    donor: NDArray[np.float32]
+    jitter: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class DefectInputs:
     """What the passes need of B samples, as arrays; W is the side of the window that is worked on.
 
@@ -104,6 +120,8 @@ class DefectInputs:
         Of the whole photographs.
     crack, relief : CrackArrays, ReliefArrays, optional
         Where the mechanism opens the material, and where it changes the surface.
+    foreign : ForeignArrays, optional
+        What a reference generator puts in; then there is no crack and no relief.
     """
 
     source: NDArray[np.uint8] | NDArray[np.uint16]
@@ -113,6 +131,7 @@ class DefectInputs:
     optics: OpticsArrays
     crack: CrackArrays | None = None
     relief: ReliefArrays | None = None
+    foreign: ForeignArrays | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +149,7 @@ class RefinedBatch:
     visibility : (B,) float64
         Change / texture of the material, see `refine.visibility`.
     residual, cycles : (B,) float64, (B,) int64
-        npcF's relative residual, and its multigrid cycles.
+        npcF's relative residual, and its multigrid cycles; those of a clone; 0 for other foreign material.
     faint_px, unlabelled_px, unseen_px, outside_px : (B,) int64
         Counts of `refine.label.Labelled`.
     stages : mapping of str to (B, W, W, C)
@@ -200,13 +219,111 @@ def refine_defects(
     device : str
         A torch device.
     """
-    clock = [time.perf_counter()]
+    clock = _Clock()
     source = _to(inputs.source, device)
     picture, source = _picture(source), source.permute(0, 3, 1, 2).contiguous()
+    if inputs.foreign is not None:
+        passed = _insert(inputs, inputs.foreign, picture, npcf, clock)
+    else:
+        passed = _render_and_refine(inputs, picture, npcf, npcfpp, clock, wants_paste="paste" in stages)
+    support = passed.support
+    labelled = label_change(
+        source,
+        passed.image,
+        support,
+        threshold=label.visible_threshold,
+        coherent_px=label.coherent_px,
+        fade_px=label.fade_px,
+        restored_below=label.restored_below,
+    )
+    image = _array(labelled.image.permute(0, 2, 3, 1))
+    seen = visibility(255 * picture, _grey_levels(labelled.image), labelled.mask)
+    clock.passed("label")
+    kept: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = {
+        name: _array(
+            torch.where(support[:, None], quantised(passed.stages[name], source.dtype), source).permute(0, 2, 3, 1)
+        )
+        for name in stages
+    }
+    return RefinedBatch(
+        image=image,
+        mask=_array(labelled.mask),
+        contrast=_array(labelled.contrast),
+        visibility=_array(seen),
+        residual=_array(passed.residual).astype(np.float64),
+        cycles=_array(passed.cycles),
+        faint_px=_array(labelled.faint_px),
+        unlabelled_px=_array(labelled.unlabelled_px),
+        unseen_px=_array(labelled.unseen_px),
+        outside_px=_array(labelled.outside_px),
+        stages=kept,
+        seconds=clock.seconds,
+    )
+
+
+class _Clock:
+    """Seconds by pass."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def passed(self, name: str) -> None:
+        """A pass ends."""
+        now = time.perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """Pictures (B, C, H, W) before they are labelled, and after each stage by name; ``support`` (B, H, W) bool is where
+    a change is allowed; ``residual`` and ``cycles`` (B,).
+    """
+
+    image: Tensor
+    support: Tensor
+    residual: Tensor
+    cycles: Tensor
+    stages: Mapping[str, Tensor]
+
+
+def _insert(inputs: DefectInputs, given: ForeignArrays, picture: Tensor, npcf: NpcfConfig, clock: _Clock) -> _Passed:
+    """Foreign material instead of render, npcF and npcF++."""
+    device = str(picture.device)
+    foreign = Foreign(
+        kind=given.kind,
+        cover=_to(given.cover, device),
+        donor=_to(given.donor, device).permute(0, 3, 1, 2).contiguous(),
+        jitter=_to(given.jitter, device),
+    )
+    made = insert(
+        picture,
+        _to(inputs.foreground, device),
+        foreign,
+        tolerance=npcf.tolerance,
+        max_cycles=npcf.max_cycles,
+    )
+    clock.passed("foreign")
+    stages = {"paste": made.laid, "render": made.laid, "npcf": made.image}
+    return _Passed(made.image, made.support, made.residual, made.cycles, stages)
+
+
+def _render_and_refine(
+    inputs: DefectInputs,
+    picture: Tensor,
+    npcf: NpcfConfig,
+    npcfpp: NpcfppConfig,
+    clock: _Clock,
+    *,
+    wants_paste: bool,
+) -> _Passed:
+    """Render, npcF, npcF++."""
+    device = str(picture.device)
     scene, look, optics = _scene(inputs, device), _look(inputs, device), _optics(inputs.optics, device)
     drawn = render(picture, scene, look, optics)
     support = _support(picture, scene, drawn, npcf.support_px)
-    clock.append(time.perf_counter())
+    clock.passed("render")
     coarse = harmonise(
         picture,
         drawn.image,
@@ -218,42 +335,13 @@ def refine_defects(
         tolerance=npcf.tolerance,
         max_cycles=npcf.max_cycles,
     )
-    clock.append(time.perf_counter())
+    clock.passed("npcf")
     fine = _boundary_synergy(npcfpp, picture, coarse.image, drawn.distance, support, optics.blur_px, scene.noise)
-    clock.append(time.perf_counter())
-    labelled = label_change(
-        source,
-        fine,
-        support,
-        threshold=label.visible_threshold,
-        coherent_px=label.coherent_px,
-        fade_px=label.fade_px,
-        restored_below=label.restored_below,
-    )
-    image = _array(labelled.image.permute(0, 2, 3, 1))
-    seen = visibility(255 * picture, _grey_levels(labelled.image), labelled.mask)
-    clock.append(time.perf_counter())
-    made = {"render": drawn.image, "npcf": coarse.image}
-    if "paste" in stages:
-        made["paste"] = paste(picture, scene, look)
-    kept: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = {
-        name: _array(torch.where(support[:, None], quantised(made[name], source.dtype), source).permute(0, 2, 3, 1))
-        for name in stages
-    }
-    return RefinedBatch(
-        image=image,
-        mask=_array(labelled.mask),
-        contrast=_array(labelled.contrast),
-        visibility=_array(seen),
-        residual=_array(coarse.residual).astype(np.float64),
-        cycles=_array(coarse.cycles),
-        faint_px=_array(labelled.faint_px),
-        unlabelled_px=_array(labelled.unlabelled_px),
-        unseen_px=_array(labelled.unseen_px),
-        outside_px=_array(labelled.outside_px),
-        stages=kept,
-        seconds=dict(zip(("render", "npcf", "npcf++", "label"), np.diff(clock).tolist(), strict=True)),
-    )
+    clock.passed("npcf++")
+    stages = {"render": drawn.image, "npcf": coarse.image}
+    if wants_paste:
+        stages["paste"] = paste(picture, scene, look)
+    return _Passed(fine, support, coarse.residual, coarse.cycles, stages)
 
 
 def _boundary_synergy(
