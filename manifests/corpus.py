@@ -27,7 +27,7 @@ from manifests import layout
 from manifests.errors import CorpusError
 from manifests.hashing import sha256_file
 from manifests.records import FileRecord, SampleRecord, SampleStatus
-from manifests.tables import from_table, read_table
+from manifests.tables import completed, from_table, read_table
 
 __all__ = [
     "Corpus",
@@ -74,11 +74,12 @@ class LicenceInfo(_Info):
 
 
 class MechanismInfo(_Info):
-    """A mechanism of the corpus, and the fields that its samples have."""
+    """A mechanism of the corpus, the fields that its samples have, and whether it is a simulation."""
 
     title: str
     summary: str
     fields: list[str]
+    physical: bool = True
 
 
 class DistributionInfo(_Info):
@@ -275,7 +276,7 @@ class Corpus(Sequence[Sample]):
         self.path = Path(path)
         self.info = _read_info(self.path)
         _check_manifest(self.path, self.info)
-        self.table = read_table(self.path / layout.MANIFEST)
+        self.table = completed(read_table(self.path / layout.MANIFEST), SampleRecord)
         if statuses is not None:
             wanted = [statuses] if isinstance(statuses, str) else list(statuses)
             if unknown := sorted(set(wanted) - set(SampleStatus)):  # else a slip would look like an empty corpus

@@ -11,7 +11,7 @@ All are validated when made, immutable, and round-trip to JSON. A commit record 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -73,6 +73,11 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _added(default: bool | int) -> Any:
+    """A column that older corpora lack: they are read with this value."""
+    return Field(default, json_schema_extra={"added": True})
+
+
 class SourceRecord(_Record):
     """One photograph that was found, usable or not."""
 
@@ -114,6 +119,8 @@ class PlannedDefect(_Record):
     asked_area: float  # area of the defect / picture that the recipe's distribution asks for
     asked_severity: float  # how far along its trajectory, 0..1
     width: float  # widest opening / side of the picture; 0 for a mechanism that opens nothing
+    # row in the category's `source` array of the photograph that gives foreign material; -1 where none does
+    donor: int = _added(-1)
 
 
 class _SampleRow(_Record):
@@ -141,11 +148,17 @@ class PlanRow(PlannedDefect, _SampleRow):
         first = PlannedDefect(**{name: getattr(self, name) for name in PlannedDefect.model_fields})
         return (first, *self.others)
 
+    def photographs(self) -> tuple[int, ...]:
+        """Rows in the category's `source` array of all photographs that it is made from."""
+        donors = {defect.donor for defect in self.planned() if defect.donor >= 0}
+        return tuple(sorted({self.source, *donors}))
+
 
 class _Outcome(_Record):
     """What came of a defect, or of a whole picture."""
 
     status: SampleStatus
+    physical: bool = _added(True)  # it was simulated; false for reference generators, and a picture with one of theirs
     attempts: int  # draws used, >= 1
     extent: float  # side of the simulated square / side of the picture
     center_y: float  # centre of the simulated square / side of the picture
@@ -256,6 +269,12 @@ def parse_commit(data: bytes, row_type: type[RowT]) -> CommitRecord[RowT]:
 
 
 def plan_row_id(fields: dict[str, object]) -> str:
-    """Content hash of a plan row's fields other than ``id``, ``shard`` and ``row``."""
+    """Content hash of a plan row's fields but ``id``, ``shard`` and ``row``; a donor counts where there is one."""
     kept = {name: value for name, value in fields.items() if name not in {"id", "shard", "row"}}
-    return sha256_bytes(canonical_json(kept))[:16]
+    return sha256_bytes(canonical_json(_without_no_donor(kept)))[:16]
+
+
+def _without_no_donor(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_no_donor(item) for key, item in value.items() if (key, item) != ("donor", -1)}
+    return [_without_no_donor(item) for item in value] if isinstance(value, list | tuple) else value

@@ -10,11 +10,12 @@ from typing import Literal, TypeVar, get_args, get_origin
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from manifests.durable import write_atomic
 from manifests.errors import CorpusError
 
-__all__ = ["arrow_schema", "from_table", "read_table", "to_table", "write_table"]
+__all__ = ["arrow_schema", "completed", "from_table", "read_table", "to_table", "write_table"]
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
@@ -50,6 +51,19 @@ def to_table(rows: Sequence[RecordT], model: type[RecordT]) -> pa.Table:
     return pa.Table.from_pylist([row.model_dump(mode="json") for row in rows], schema=arrow_schema(model))
 
 
+def completed(table: pa.Table, model: type[BaseModel]) -> pa.Table:
+    """The table, with the columns that its corpus is too old to have; each with its default."""
+    for name, info in model.model_fields.items():
+        if name not in table.column_names and _is_added(info):
+            values = pa.array([info.default] * len(table), _arrow_type(info.annotation))
+            table = table.append_column(pa.field(name, values.type, nullable=False), values)
+    return table
+
+
+def _is_added(info: FieldInfo) -> bool:
+    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("added"))
+
+
 def from_table(table: pa.Table, model: type[RecordT]) -> list[RecordT]:
     """Records of a table.
 
@@ -59,6 +73,7 @@ def from_table(table: pa.Table, model: type[RecordT]) -> list[RecordT]:
         A column is missing, unknown, or holds a value that is not allowed.
     """
     try:
+        table = completed(table, model)
         _check_columns(table.column_names, model)
         return [model.model_validate(row) for row in table.to_pylist()]
     except ValidationError as error:

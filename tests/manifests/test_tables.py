@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from manifests.errors import CorpusError
 from manifests.records import BankRecord, DefectRecord, FileRecord, PlannedDefect, PlanRow, SampleRecord, SourceRecord
-from manifests.tables import arrow_schema, from_table, read_table, to_table, write_table
+from manifests.tables import arrow_schema, completed, from_table, read_table, to_table, write_table
 
 ROW_TYPES = [SourceRecord, PlanRow, SampleRecord]  # those that are kept as tables
 FILES = [FileRecord(path=f"data/{k}", bytes=k, sha256="ab" * 32) for k in range(1000)]
@@ -108,6 +108,29 @@ def test_empty_table_keeps_its_columns(tmp_path: Path) -> None:
     table = read_table(tmp_path / "plan.parquet")
     assert table.column_names == list(PlanRow.model_fields)
     assert from_table(table, PlanRow) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "added"), [(PlanRow, {"donor": -1}), (SampleRecord, {"donor": -1, "physical": True})]
+)
+@pytest.mark.parametrize("number", [0, 3])
+def test_table_of_an_older_corpus_is_read_with_the_defaults_of_later_columns(
+    model: type[BaseModel], added: dict[str, object], number: int
+) -> None:
+    table = to_table([], model).drop_columns(list(added))
+    table = pa.concat_tables(
+        [table, *[pa.table({f.name: zero_of(f.type) for f in table.schema}, table.schema)] * number]
+    )
+    assert completed(table, model).schema.field("donor") == arrow_schema(model).field("donor")
+    for name, default in added.items():
+        assert completed(table, model)[name].to_pylist() == [default] * number
+    with pytest.raises(CorpusError, match="column area_px is missing" if model is SampleRecord else "column width"):
+        from_table(table.drop_columns(["area_px" if model is SampleRecord else "width"]), model)
+
+
+def zero_of(kind: pa.DataType) -> pa.Array:
+    zero = [] if pa.types.is_list(kind) else "" if pa.types.is_string(kind) else 0
+    return pa.array([False if pa.types.is_boolean(kind) else zero], kind)
 
 
 def test_same_rows_are_the_same_bytes_and_no_temporary_file_stays(tmp_path: Path) -> None:
