@@ -44,6 +44,7 @@ FIELDS: Mapping[str, FieldSpec] = MappingProxyType(
             FieldSpec("height", "px", "surface after unloading, above the sound surface; below it negative", "length"),
             FieldSpec("displacement_y", "px", "in-plane motion of the material, downwards", "displacement_y"),
             FieldSpec("displacement_x", "px", "in-plane motion of the material, to the right", "displacement_x"),
+            FieldSpec("cover", "1", "share of the picture that foreign material replaces", "share"),
         )
     }
 )

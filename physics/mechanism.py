@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from manifests.distributions import Distribution
-from manifests.fields import FIELDS, FieldSpec
+from manifests.fields import FIELDS, FieldSpec, ForeignKind
 
 __all__ = [
     "MAX_SEGMENTS",
@@ -173,6 +173,10 @@ class Mechanism(Generic[ParamsT, SpecimenT]):
         ``turn(specimen, dihedral) -> specimen``: the same specimen turned (see `turn_array`).
     refine : callable
         ``refine(params, specimen) -> (params, specimen)``: the same body on a grid twice as fine, all lengths kept.
+    foreign : {"patch", "clone", "blend"}, optional
+        For a reference generator, which simulates nothing: what replaces the picture under its ``cover``.
+    tilt_deg : float
+        It is laid on a picture turned by up to so many degrees, either way.
     """
 
     name: str
@@ -184,6 +188,13 @@ class Mechanism(Generic[ParamsT, SpecimenT]):
     grow: Callable[[ParamsT, SpecimenT], Trajectory]
     turn: Callable[[SpecimenT, int], SpecimenT]
     refine: Callable[[ParamsT, SpecimenT], tuple[ParamsT, SpecimenT]]
+    foreign: ForeignKind | None = None
+    tilt_deg: float = 45.0
+
+    @property
+    def physical(self) -> bool:
+        """Whether it is a simulation. One that is not takes part only where a recipe names it."""
+        return self.foreign is None
 
     def enters(self, params: ParamsT, rng: np.random.Generator) -> bool:
         """First draw of a trajectory's stream: does the defect come in from the edge of the part?"""

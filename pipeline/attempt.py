@@ -32,11 +32,21 @@ from physics.placement import (
     place_noise,
     roughness_tile,
 )
+from physics.registry import MECHANISMS
 from pipeline.bank import StoredTrajectory
+from pipeline.foreign import Donor, Material, covered, draw_material
 from pipeline.invariants import changed_pixels
 from pipeline.planning import DrawnPlacement, draw_placement, opening_width, trace_outline
 from pipeline.recipe import Recipe
-from refine.passes import CrackArrays, DefectInputs, OpticsArrays, RefinedBatch, ReliefArrays, refine_defects
+from refine.passes import (
+    CrackArrays,
+    DefectInputs,
+    ForeignArrays,
+    OpticsArrays,
+    RefinedBatch,
+    ReliefArrays,
+    refine_defects,
+)
 from refine.relief import SHADE_REACH_PX, SLOPING
 from refine.scene import PRODUCT_REFLECTANCE
 
@@ -44,14 +54,18 @@ __all__ = ["Ingredients", "Placed", "Refined", "Result", "attempt_defects", "pla
 
 _BATCH_VALUES = 8 * 256 * 256  # pixels x channels in one batch of windows: what a core's cache still holds
 _OUTLINE_WIGGLE_CELLS = 0.25
-_SHAPE = ("depth", "height")  # what says where a changed surface is; product and displacement reach beyond
-_NO_RELIEF = ("opening", "damage")
+_SHAPE = ("depth", "height", "cover")  # what says where a defect is; product and displacement reach beyond
+_NO_RELIEF = ("opening", "damage", "cover")
+_NO_HEIGHT = ("product", "cover")
 _DRAWS_AS_ASKED = 2  # of a defect; later ones are of another area
 _STEEPEST = 3.0  # largest factor on a relief, for materials whose texture hides the asked one
 _AIMED_VISIBILITY = 1.5  # times the least one: what the next draw of a hidden relief is made to reach
 _UNSEEN_STEEPER = 2.5  # factor after a draw of which nothing at all was seen
 _LEVEL = 0.01  # a slope that changes no picture by as much as 2 grey levels
 _REACH_PX = 4  # fields reach this far beyond npcF's support
+
+
+_Kind = tuple[tuple[str, ...], int, int, str]
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,8 @@ class Ingredients:
         Of the photograph.
     trajectory : StoredTrajectory
         That the defect is a state of.
+    donor : Donor, optional
+        Where a reference generator takes its material from.
     taken : (S, S) bool, optional
         Where the defects before it leave no place.
     taken_px : int
@@ -86,6 +102,7 @@ class Ingredients:
     foreground: NDArray[np.bool_]
     record: SourceRecord
     trajectory: StoredTrajectory
+    donor: Donor | None = None
     taken: NDArray[np.bool_] | None = None
     taken_px: int = 0
     steepness: tuple[float, float] = (1.0, 1.0)
@@ -117,7 +134,7 @@ class Placed:
 
     ``steepness`` is the factor on its relief that the fields have. ``distance`` to a crack's lips, ``fields`` and
     ``grain`` are (W, W) on the window that is worked on, ``noise`` (3, W, W); lengths in pixels. ``whole_fields`` lie
-    on ``whole_window``, which also holds what nobody sees of them.
+    on ``whole_window``, which also holds what nobody sees of them. ``material`` is what a reference generator puts in.
     """
 
     ingredients: Ingredients
@@ -133,12 +150,14 @@ class Placed:
     grain: NDArray[np.float32]
     noise: NDArray[np.float32]
     look: _Look
+    material: Material | None = None
 
     @property
-    def kind(self) -> tuple[tuple[str, ...], int, int, str]:
-        """Names of the fields, side of the window, channels and type of the photograph: what a batch has in common."""
+    def kind(self) -> _Kind:
+        """What a batch has in common: fields and kind of material, side of the window, channels and type of picture."""
         source = self.ingredients.source
-        return tuple(sorted(self.fields)), self.window.side, source.shape[2], source.dtype.name
+        foreign = (self.material.kind,) if self.material is not None else ()
+        return (*sorted(self.fields), *foreign), self.window.side, source.shape[2], source.dtype.name
 
     @property
     def source(self) -> Picture:
@@ -151,7 +170,9 @@ class Placed:
         return self.ingredients.foreground[self.window.slices]
 
     def affected(self) -> NDArray[np.bool_]:
-        """Where on the part the defect is, (W, W): in an opening, or where the surface moved by 1/20 of the most."""
+        """Where on the part the defect is, (W, W): in an opening, or where the surface moved by 1/20 of the most, or is
+        covered.
+        """
         there = np.zeros((self.window.side, self.window.side), dtype=bool)
         if self.distance is not None:
             return (self.distance < 0) & self.foreground
@@ -221,7 +242,7 @@ def attempt_defects(
         Is added to, by stage.
     """
     start = time.perf_counter()
-    by_kind: dict[tuple[tuple[str, ...], int, int, str], list[Placed]] = {}
+    by_kind: dict[_Kind, list[Placed]] = {}
     for ingredients in pending:
         placed = place(recipe, ingredients, attempt)
         if placed.meets_another(placed.affected()):
@@ -258,6 +279,11 @@ def place(recipe: Recipe, ingredients: Ingredients, attempt: int) -> Placed:
         whole_fields = _steeper(whole_fields, steepness)
         window = _seen_window(recipe, whole, whole_fields)
         fields = {name: values[whole.part(window)] for name, values in whole_fields.items()}
+    foreign, material = MECHANISMS[planned.mechanism].foreign, None
+    if foreign is not None:
+        fields = whole_fields = covered(foreign, fields)
+        channels = ingredients.source.shape[2]
+        material = draw_material(foreign, rng, fields["cover"], window, ingredients.donor, channels=channels)
     grain = place_grain(roughness_tile(recipe.seed), offset, window)
     noise = place_noise(noise_tile(recipe.seed), offset, window)
     return Placed(
@@ -274,6 +300,7 @@ def place(recipe: Recipe, ingredients: Ingredients, attempt: int) -> Placed:
         grain,
         noise,
         look,
+        material,
     )
 
 
@@ -293,6 +320,7 @@ def _drawn_again(recipe: Recipe, ingredients: Ingredients, rng: np.random.Genera
         dihedral=planned.dihedral,
         from_edge=planned.from_edge,
         width=opening_width(recipe.params(planned.mechanism)),
+        tilt_deg=MECHANISMS[planned.mechanism].tilt_deg,
         policy=recipe.policy_of(planned.mechanism).place,
     )
 
@@ -383,7 +411,7 @@ def _seen_window(recipe: Recipe, whole: Window, fields: Mapping[str, NDArray[np.
 
 def _steeper(fields: dict[str, NDArray[np.float32]], factor: float) -> dict[str, NDArray[np.float32]]:
     """The surface of a thicker sheet, a sharper body, a deeper pit: heights are free to scale, their cover is not."""
-    return {name: values if name == "product" else values * np.float32(factor) for name, values in fields.items()}
+    return {name: values if name in _NO_HEIGHT else values * np.float32(factor) for name, values in fields.items()}
 
 
 def _draw_look(recipe: Recipe, rng: np.random.Generator, *, channels: int) -> _Look:
@@ -412,6 +440,7 @@ def _refine(recipe: Recipe, batch: Sequence[Placed], seconds: defaultdict[str, f
         optics=_optics([placed.ingredients.record for placed in batch]),
         crack=_crack_arrays(batch),
         relief=_relief_arrays(batch),
+        foreign=_foreign_arrays(batch),
     )
     made = refine_defects(
         inputs, npcf=recipe.npcf, npcfpp=recipe.npcfpp, label=recipe.label, stages=recipe.store.stages
@@ -463,6 +492,18 @@ def _relief_arrays(batch: Sequence[Placed]) -> ReliefArrays | None:
         gloss_exponent=_column(placed.look.gloss_exponent for placed in batch),
         pit_floor=_column(placed.look.pit_floor for placed in batch),
         product=np.array([placed.look.product for placed in batch], dtype=np.float32),
+    )
+
+
+def _foreign_arrays(batch: Sequence[Placed]) -> ForeignArrays | None:
+    materials = [placed.material for placed in batch if placed.material is not None]
+    if not materials:
+        return None
+    return ForeignArrays(
+        kind=materials[0].kind,
+        cover=np.stack([placed.fields["cover"] for placed in batch]),
+        donor=np.stack([material.pixels for material in materials]),
+        jitter=np.array([material.jitter for material in materials], dtype=np.float32),
     )
 
 

@@ -379,17 +379,21 @@ def mechanisms(
             raise ConfigError(f"mechanism {name!r}: there is none of this name; there are {', '.join(MECHANISMS)}")
         known = MECHANISMS[name]
         console.print(f"[bold]{known.title}[/bold] ({name}): {known.summary}")
+        if not known.physical:
+            console.print("A reference generator, not physical: it takes part only where a recipe names it.")
         table = Table("parameter", "default", "unit", "meaning")
         for row in parameter_rows(known.params()):
             table.add_row(*row)
         console.print(table)
         return
     table = Table(show_lines=True)
-    for heading in ("name", "what is solved", "fields", "states"):
+    for heading in ("name", "what is solved", "physical", "fields", "states"):
         table.add_column(heading)
     for known in MECHANISMS.values():
-        table.add_row(known.name, known.summary, ", ".join(known.fields), str(known.params().snapshots))
+        fields, states = ", ".join(known.fields), str(known.params().snapshots)
+        table.add_row(known.name, known.summary, "yes" if known.physical else "no", fields, states)
     console.print(table)
+    console.print("One that is not physical is a reference generator: it takes part only where a recipe names it.")
 
 
 @app.command(
@@ -508,6 +512,10 @@ def _print_summary(found: CorpusInfo) -> None:
     usable = found.counts.sources.get(SourceStatus.OK.value, 0)
     unused = f"; not usable: {', '.join(f'{n} {name}' for name, n in sorted(bad.items()))}" if bad else ""
     console.print(f"{usable:,} photographs, {sum(found.counts.trajectories.values()):,} trajectories{unused}")
+    references = [name for name, mechanism in found.mechanisms.items() if not mechanism.physical]
+    if references:
+        mix = ", ".join(f"{name} {found.counts.defects.get(name, 0):,}" for name in references)
+        console.print(f"defects of reference generators, not physical: {mix} (column physical)")
     _print_invariants(found)
     _print_distributions(found)
     for licence in sorted({entry.licence for entry in found.licences}):

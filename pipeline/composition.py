@@ -16,6 +16,7 @@ from manifests.corpus import Picture
 from manifests.hashing import sha256_bytes
 from manifests.records import DefectRecord, PlannedDefect, PlanRow, SampleRecord, SampleStatus
 from physics.placement import Window, field_window, place_fields
+from physics.registry import MECHANISMS
 from pipeline.attempt import Placed, Refined, Result
 from pipeline.invariants import changed_pixels, touching, visible_change
 from pipeline.recipe import Recipe
@@ -171,6 +172,7 @@ def _record(
         **counted,
         length_px=sum(defect.length_px for defect in present),
         relief_px=max(defect.relief_px for defect in present),
+        physical=all(defect.physical for defect in present),
         residual=max(defect.residual for defect in present),
         cycles=max(defect.cycles for defect in present),
         contrast=contrast,
@@ -212,6 +214,7 @@ def _defect_record(number: int, result: Result) -> DefectRecord:
         **(planned.model_dump() | final),
         **_measures(mask),
         status=result.status,
+        physical=MECHANISMS[planned.mechanism].physical,
         attempts=placed.attempt + 1,
         extent=placed.extent,
         center_y=center[0] / size,

@@ -131,7 +131,10 @@ def summarise(
         invariants=sum_invariants(samples, recipe.label, picture_px=recipe.size**2),
         mechanisms={
             name: MechanismInfo(
-                title=MECHANISMS[name].title, summary=MECHANISMS[name].summary, fields=list(MECHANISMS[name].fields)
+                title=MECHANISMS[name].title,
+                summary=MECHANISMS[name].summary,
+                fields=list(MECHANISMS[name].fields),
+                physical=MECHANISMS[name].physical,
             )
             for name in recipe.mechanism_weights()
         },

@@ -350,7 +350,9 @@ def _sample_specs(run: _Run, prepared: Prepared) -> list[SampleSpec]:
     for source in prepared.sources:
         by_category.setdefault(f"{source.dataset}/{source.category}", {})[source.index] = source
     return [
-        SampleSpec(run.out, run.recipe, tuple(rows), {row.source: by_category[key][row.source] for row in rows})
+        SampleSpec(
+            run.out, run.recipe, tuple(rows), {k: by_category[key][k] for row in rows for k in row.photographs()}
+        )
         for (key, _), rows in by_shard.items()
     ]
 

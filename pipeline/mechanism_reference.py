@@ -47,6 +47,8 @@ def parameter_rows(params: MechanismParams) -> Iterator[tuple[str, str, str, str
 def _section(mechanism: Mechanism[MechanismParams, object]) -> Iterator[str]:
     yield f"## {mechanism.title} (`{mechanism.name}`)\n"
     yield f"{mechanism.summary}\n"
+    if not mechanism.physical:
+        yield "A reference generator, not physical: it takes part only where a recipe names it.\n"
     yield "| field | unit | meaning |\n|---|---|---|"
     for spec in mechanism.field_specs:
         yield f"| `{spec.name}` | {spec.unit} | {spec.meaning} |"

@@ -5,6 +5,7 @@ turn, so that a shard reads neighbouring ones; a shard draws from a few trajecto
 trajectories fall into the same number of groups, and a sample joins only a source and a trajectory of one group, so
 that a split by group shares neither. On one source no snapshot comes twice in the same turn, and the bank is made
 large enough for that. A sample's first defect follows these totals; the mechanisms of further ones are drawn by weight.
+Foreign material comes from photographs of the sample's own group.
 The recipe's sampling policy, if it has one, multiplies the weights, draws some quarters of the areas and severities
 more often than others, and the border of a picture more often than its inside, or less.
 
@@ -56,6 +57,7 @@ _TRAJECTORIES_PER_SHARD = 60
 _TURNS = 8
 _BANK_LEAST, _BANK_MOST = 20, 2000
 _OUTLINE_POINTS = 256
+_TILT_DEG = 45.0  # with the turns by quarters every direction is as likely
 _ENTRY_TILT_DEG = 35.0  # how far from square to the part's edge a crack may enter
 _EDGE_TILT_DEG = 4.0  # the same for a surface whose free edge is that of the part
 _ENTRY_OVERLAP = 0.04  # share of the square that lies beyond the edge, so that the mouth is cut by it
@@ -224,6 +226,7 @@ def draw_placement(
     dihedral: int,
     from_edge: bool,
     width: Distribution | None,
+    tilt_deg: float = _TILT_DEG,
     policy: PlacePolicy = _ANYWHERE,
 ) -> DrawnPlacement:
     """Where a trajectory goes: on the part, or, for one that comes in from a side, square to the part's edge.
@@ -242,17 +245,19 @@ def draw_placement(
         The trajectory comes in through the middle of its square's left side.
     width : Distribution or None
         Of the widest opening / side of the picture; None for a mechanism that opens nothing.
+    tilt_deg : float
+        Largest turn beside those by quarters.
     policy : PlacePolicy
         How often the border of the picture and its inside are chosen; not for one that comes in from a side.
     """
     size = foreground.shape[0]
-    angle = float(rng.uniform(-45.0, 45.0))
+    angle = float(rng.uniform(-tilt_deg, tilt_deg))
     widest = width.draw(rng) if width else 0.0
     entering = from_edge and len(outline.points) > 0
     if entering:
         k = int(rng.integers(len(outline.points)))
         tilt = _ENTRY_TILT_DEG if width else _EDGE_TILT_DEG
-        angle = _turn_inwards(dihedral, outline.inward[k]) + angle * tilt / 45.0
+        angle = _turn_inwards(dihedral, outline.inward[k]) + angle * tilt / _TILT_DEG
         anchor = outline.points[k]
     else:
         anchor = _random_anchor(rng, foreground, policy)
@@ -335,7 +340,7 @@ def _plan_category(
         rng = stream(recipe.seed, Stage.PLAN, index, 0)
         if row % per_shard == 0:
             chooser.open_shard(stream(recipe.seed, Stage.PLAN, index, 1))
-        place = _Place(source, category.foreground[source], outlines[source])
+        place = _Place(source, len(category.records), category.foreground[source], outlines[source])
         defects = [
             _plan_defect(recipe, rng, chooser, name, place) for name in (mechanisms[row], *_further(recipe, index))
         ]
@@ -366,9 +371,10 @@ def _further(recipe: Recipe, index: int) -> list[str]:
 
 @dataclass(frozen=True)
 class _Place:
-    """A photograph that a defect is put on: its row, foreground (S, S) and outline."""
+    """A photograph that a defect is put on: its row, of how many, foreground (S, S) and outline."""
 
     source: int
+    photographs: int
     foreground: NDArray[np.bool_]
     outline: Outline
 
@@ -386,6 +392,7 @@ def _plan_defect(
         dihedral=dihedral,
         from_edge=chooser.enters(name, trajectory),
         width=opening_width(params),
+        tilt_deg=MECHANISMS[name].tilt_deg,
         policy=recipe.policy_of(name).place,
     )
     return PlannedDefect(
@@ -400,7 +407,23 @@ def _plan_defect(
         asked_area=area,
         asked_severity=severity,
         width=drawn.width,
+        donor=_choose_donor(recipe, rng, name, place),
     )
+
+
+def _choose_donor(recipe: Recipe, rng: np.random.Generator, name: str, place: _Place) -> int:
+    """Row of the photograph that foreign material comes from, always of the same group; -1 where none does.
+
+    A patch comes from the photograph itself, a clone from another one where the group has one.
+    """
+    foreign = MECHANISMS[name].foreign
+    if foreign == "patch":
+        return place.source
+    if foreign != "clone":
+        return -1
+    of_group = np.arange(place.source % recipe.bank.groups, place.photographs, recipe.bank.groups)
+    others = of_group[of_group != place.source]
+    return int(rng.choice(others)) if len(others) else place.source
 
 
 def _mix(recipe: Recipe, count: int, first: int) -> list[str]:

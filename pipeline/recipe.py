@@ -53,6 +53,12 @@ __all__ = ["MechanismSection", "Recipe", "config_sha256", "load_recipe", "only_m
 class _MechanismsByName(Section):
     """Parameters by the name of their mechanism; None for one that takes no part."""
 
+    @model_serializer(mode="wrap")
+    def _leave_out_references(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A recipe without reference generators is the one that it was before there were any: same JSON, same hash."""
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if MECHANISMS[name].physical or value is not None}
+
     def named(self) -> dict[str, MechanismParams]:
         """Parameters of the mechanisms that are named, in the order of the registry."""
         return {name: getattr(self, name) for name in MECHANISMS if getattr(self, name) is not None}
@@ -72,8 +78,8 @@ else:
     )
 
 
-def _all_mechanisms() -> MechanismSection:
-    return _section({name: mechanism.params() for name, mechanism in MECHANISMS.items()})
+def _all_physical() -> MechanismSection:
+    return _section({name: mechanism.params() for name, mechanism in MECHANISMS.items() if mechanism.physical})
 
 
 def _section(params: dict[str, MechanismParams]) -> MechanismSection:
@@ -101,7 +107,8 @@ class Recipe(Section):
     )
     foreground: ForegroundConfig = ForegroundConfig()
     mechanisms: MechanismSection = Field(
-        default_factory=_all_mechanisms, description="the mechanisms to make; those not named take no part"
+        default_factory=_all_physical,
+        description="the mechanisms to make; those not named take no part; without this section all physical ones do",
     )
     bank: BankConfig = BankConfig()
     placement: PlacementConfig = PlacementConfig()

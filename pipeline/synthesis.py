@@ -24,11 +24,12 @@ from manifests.corpus import Picture
 from manifests.fields import FIELDS, FieldSpec
 from manifests.hashing import canonical_json, code_version, sha256_bytes
 from manifests.layout import DATA, INSTANCE, SAMPLE_ARRAYS, stage_array
-from manifests.records import CommitRecord, PlanRow, SampleRecord, SampleStatus, SourceRecord
+from manifests.records import CommitRecord, PlannedDefect, PlanRow, SampleRecord, SampleStatus, SourceRecord
 from physics.registry import MECHANISMS
 from pipeline.attempt import Ingredients, Result, attempt_defects
 from pipeline.bank import StoredTrajectory, load_trajectory
 from pipeline.composition import MASK_VALUE, MadeSample, compose, taken_place
+from pipeline.foreign import Donor
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.scoring import quality_of
 from pipeline.store import ArraySpec, commit, create_array, read_rows, write_shard
@@ -297,16 +298,23 @@ class _Opened:
             number=number,
             source=self.pictures[place],
             foreground=self.parts[place],
+            donor=self._donor(place[0], planned),
             record=self.sources[place],
             trajectory=self.bank[planned.mechanism, planned.trajectory],
             taken=taken,
             taken_px=taken_px,
         )
 
+    def _donor(self, key: str, planned: PlannedDefect) -> Donor | None:
+        """The photograph that foreign material is taken from, where there is one."""
+        if planned.donor < 0:
+            return None
+        return Donor(self.pictures[key, planned.donor], self.parts[key, planned.donor])
+
 
 def _open(chosen: Sequence[tuple[SampleSpec, PlanRow]], bank: dict[tuple[str, int], StoredTrajectory]) -> _Opened:
     recipe, out = chosen[0][0].recipe, chosen[0][0].out
-    sources = {(spec.key, row.source): spec.sources[row.source] for spec, row in chosen}
+    sources = {(spec.key, k): spec.sources[k] for spec, row in chosen for k in row.photographs()}
     pictures, parts = _read_by_row(out, "source", sources), _read_by_row(out, "foreground", sources)
     wanted = {(defect.mechanism, defect.trajectory) for _, row in chosen for defect in row.planned()}
     for mechanism, trajectory in sorted(wanted - bank.keys()):

@@ -347,6 +347,8 @@ class _Stored:
         leading = next(iter(there.values()), row.defects[0] if row.defects else None)
         if leading is None or any(getattr(row, name) != getattr(leading, name) for name in _OF_LEADING):
             yield "the record's columns are not those of its first defect"
+        if any(defect.physical != MECHANISMS[defect.mechanism].physical for defect in row.defects):
+            yield "the record calls physical what is not, or the other way round"
         if len(row.defects) > 1 and any(not self._is_allowed(defect) for defect in there.values()):
             yield "a defect's area is outside the bounds of label"
 
@@ -497,7 +499,8 @@ def _check_plan(
     known = {(f"{row.dataset}/{row.category}", row.index): row for row in inventory}
     for shard in sorted(planned.keys() & made.keys()):
         rows, commit = planned[shard], made[shard]
-        sources = {row.source: known[shard[0], row.source] for row in rows if (shard[0], row.source) in known}
+        wanted = {(shard[0], photograph) for row in rows for photograph in row.photographs()}
+        sources = {place[1]: known[place] for place in wanted if place in known}
         same = SampleSpec(out, identity.recipe, tuple(rows), sources).inputs_sha256 == commit.inputs_sha256
         ids = [row.id for row in commit.rows if isinstance(row, SampleRecord)]
         # another version may have hashed other inputs

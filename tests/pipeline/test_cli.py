@@ -700,11 +700,12 @@ def test_mechanisms_are_listed_with_their_fields(maphc2f: CommandLine, tmp_path:
     assert (done.returncode, done.stderr) == (0, "")
     for known in MECHANISMS.values():
         fields = ", ".join(known.fields)
-        row = rf"{known.name}\W+{re.escape(known.summary)}\W+{fields}\W+{known.params().snapshots}\b"
+        physical = "yes" if known.physical else "no"
+        row = rf"{known.name}\W+{re.escape(known.summary)}\W+{physical}\W+{fields}\W+{known.params().snapshots}\b"
         assert re.search(row, done.stdout), known.name
 
 
-@pytest.mark.parametrize("name", ["fracture", "pitting"])
+@pytest.mark.parametrize("name", ["fracture", "pitting", "cutpaste"])
 def test_mechanism_is_told_with_every_parameter_its_default_and_unit(name: str, maphc2f: CommandLine) -> None:
     wide = replace(maphc2f, environment={**maphc2f.environment, "COLUMNS": "400"})
     done = wide.run("mechanisms", name)

@@ -169,6 +169,7 @@ def test_mechanisms_that_take_part_are_told_with_their_fields_and_no_others() ->
     for name, told in info.mechanisms.items():
         known = MECHANISMS[name]
         assert (told.title, told.summary, told.fields) == (known.title, known.summary, list(known.fields))
+        assert told.physical == known.physical
 
 
 def test_every_distribution_of_the_recipe_is_compared_and_width_only_of_what_opens() -> None:

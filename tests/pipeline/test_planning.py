@@ -322,6 +322,47 @@ def test_id_covers_the_others() -> None:
     assert plan_row_id(row.model_dump(mode="json")) == row.id != plan_row_id(other.model_dump(mode="json"))
 
 
+# ---------------------------------------------------------------- foreign material
+
+
+HYBRID = {"fracture": {}, "cutpaste": {}, "poisson": {}, "perlin": {}}
+
+
+def test_donors_are_of_the_samples_own_group_and_another_photograph_where_there_is_one() -> None:
+    """25 photographs in 10 groups: two or three of each; 5 in 10 groups: one each."""
+    plan = plan_of(
+        recipe_of(mechanisms=HYBRID, placement={"defects": [1, 3]}), [category("many", 25), category("few", 5)]
+    )
+    for row in plan:
+        for defect in row.planned():
+            if defect.mechanism == "cutpaste" or (defect.mechanism == "poisson" and row.category == "few"):
+                assert defect.donor == row.source
+            elif defect.mechanism == "poisson":
+                assert defect.donor != row.source
+                assert defect.donor % 10 == row.group
+                assert 0 <= defect.donor < 25
+            else:
+                assert defect.donor == -1
+        assert set(row.photographs()) == {row.source, *(d.donor for d in row.planned() if d.donor >= 0)}
+    of_group = {d.donor for row in plan if row.source in (3, 13, 23) for d in row.planned() if d.mechanism == "poisson"}
+    assert of_group == {3, 13, 23}, "each comes up"
+
+
+def test_a_donor_is_part_of_a_rows_identity_and_none_is_not() -> None:
+    row = next(row for row in plan_of(recipe_of(mechanisms=HYBRID), [category("one", 30)]) if row.donor >= 0)
+    assert plan_row_id(row.model_dump(mode="json")) == row.id
+    assert plan_row_id(row.model_copy(update={"donor": row.donor + 1}).model_dump(mode="json")) != row.id
+    content = several(2, 4)[0].model_dump(mode="json")
+    older = {name: value for name, value in content.items() if name != "donor"}
+    older["others"] = [{k: v for k, v in other.items() if k != "donor"} for other in content["others"]]
+    assert plan_row_id(older) == plan_row_id(content) == content["id"]
+
+
+def test_upright_patches_are_turned_by_quarters_alone() -> None:
+    for row in plan_of(recipe_of(mechanisms=HYBRID), [category("one", 12)]):
+        assert (row.angle_deg == 0.0) == (row.mechanism in {"cutpaste", "poisson"})
+
+
 # ---------------------------------------------------------------- no repeats
 
 
@@ -419,7 +460,7 @@ def test_bank_is_shared_by_weight() -> None:
 
 def test_bank_has_a_trajectory_for_every_group() -> None:
     recipe = load_recipe(None, overrides={"count": 10, "bank": {"groups": 50}})
-    assert bank_sizes(recipe, [5]) == dict.fromkeys(MECHANISMS, 50)
+    assert bank_sizes(recipe, [5]) == {name: 50 for name, known in MECHANISMS.items() if known.physical}
 
 
 def test_bank_of_a_given_size_has_it_for_every_mechanism() -> None:

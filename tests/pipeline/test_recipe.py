@@ -94,6 +94,8 @@ SOURCE_CHANGES: dict[str, object] = {
 }
 
 
+PHYSICAL = [name for name, known in MECHANISMS.items() if known.physical]
+REFERENCES = [name for name in MECHANISMS if name not in PHYSICAL]
 PARAMETERS = [(name, field) for name, known in MECHANISMS.items() for field in known.params.model_fields]
 named = pytest.mark.parametrize("name", MECHANISMS)
 each_parameter = pytest.mark.parametrize(("name", "field"), PARAMETERS, ids=[".".join(pair) for pair in PARAMETERS])
@@ -207,7 +209,7 @@ def test_demo_recipe_shows_every_setting_with_its_default() -> None:
     defaults = Recipe().model_dump(mode="json")
     shown = yaml.safe_load(text)
     assert settings(shown) == settings(defaults)
-    assert shown["mechanisms"] == {name: {} for name in MECHANISMS}, "their names, in the order of the registry"
+    assert shown["mechanisms"] == {name: {} for name in PHYSICAL}, "their names, in the order of the registry"
     own = {"name", "count", "seed"}
     resolved = Recipe.model_validate(shown).model_dump(mode="json")
     assert {k: v for k, v in resolved.items() if k not in own} == {k: v for k, v in defaults.items() if k not in own}
@@ -502,7 +504,7 @@ def test_recipe_survives_json_and_yaml(trees: tuple[dict[str, object], dict[str,
 
 def test_a_change_is_listed_here_for_every_setting() -> None:
     of_mechanisms = {f"mechanisms.{name}" for name in MECHANISMS}
-    left_out = {"policy"}  # no part of the JSON where there is none
+    left_out = {"policy", *(f"mechanisms.{name}" for name in REFERENCES)}  # no part of the JSON where there is none
     assert set(CHANGES) | of_mechanisms == settings(Recipe().model_dump(mode="json")) | left_out
     assert set(SOURCE_CHANGES) == set(SourceSpec.model_fields)
 
@@ -554,7 +556,7 @@ def test_hash_is_blind_to_key_order_and_yaml_layout(
 def test_hash_is_blind_to_defaults_written_out_and_to_whole_numbers_as_floats() -> None:
     plain = config_sha256(Recipe())
     assert config_sha256(Recipe.model_validate({"foreground": {"mode": "auto"}})) == plain
-    every: dict[str, object] = {name: {"weight": 1} for name in reversed(MECHANISMS)}
+    every: dict[str, object] = {name: {"weight": 1} for name in reversed(PHYSICAL)}
     assert config_sha256(Recipe.model_validate({"mechanisms": every})) == plain
     assert config_sha256(Recipe.model_validate({"npcf": {"screening_px": 6}})) == plain
 
@@ -633,9 +635,33 @@ def test_schema_states_bounds_and_refuses_unknown_keys() -> None:
 # --- mechanisms ---
 
 
-def test_recipe_without_mechanisms_has_all_of_them_with_their_defaults() -> None:
-    assert Recipe().mechanisms.named() == {name: known.params() for name, known in MECHANISMS.items()}
-    assert list(Recipe().mechanism_weights()) == list(MECHANISMS)
+def test_recipe_without_mechanisms_has_all_physical_ones_with_their_defaults() -> None:
+    assert Recipe().mechanisms.named() == {name: MECHANISMS[name].params() for name in PHYSICAL}
+    assert list(Recipe().mechanism_weights()) == PHYSICAL
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference_generators_take_part_only_where_they_are_named(name: str) -> None:
+    assert not MECHANISMS[name].physical
+    assert getattr(Recipe().mechanisms, name) is None
+    assert name not in Recipe().model_dump(mode="json")["mechanisms"]
+    named_alone = Recipe.model_validate({"mechanisms": {name: {}, "dent": {}}})
+    assert named_alone.mechanism_weights() == {"dent": 1.0, name: 1.0}
+    assert name in named_alone.model_dump(mode="json")["mechanisms"]
+    assert Recipe.model_validate(named_alone.model_dump(mode="json")) == named_alone
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_are_of_physics_alone(path: Path) -> None:
+    assert set(load_recipe(path, overrides={}).mechanism_weights()) <= set(PHYSICAL)
+
+
+@pytest.mark.parametrize("mechanisms", [PHYSICAL, ["dent"]], ids=["all", "one"])
+def test_recipe_without_reference_generators_is_written_and_hashed_as_before_there_were_any(
+    mechanisms: list[str],
+) -> None:
+    content = Recipe.model_validate({"mechanisms": {name: {} for name in mechanisms}}).model_dump(mode="json")
+    assert list(content["mechanisms"]) == PHYSICAL, "null for one that takes no part"
 
 
 def test_mechanisms_that_are_not_named_take_no_part(tmp_path: Path) -> None:

@@ -386,6 +386,7 @@ def test_forged_instances_are_found_even_where_all_hashes_were_brought_into_line
         (lambda row: row["defects"][0].update(bbox_y1=64), "defect 1 covers"),
         (lambda row: row["defects"][0].update(status="crowded"), "that it failed and is there, or neither"),
         (lambda row: row["defects"][0].update(instance=0), "the instance array has a defect 1"),
+        (lambda row: row["defects"][1].update(physical=False), "calls physical what is not, or the other way round"),
         (lambda row: row["defects"][1].update(instance=1), "numbers its defects in another order"),
         (lambda row: row["defects"].reverse(), "numbers its defects in another order"),
         (
