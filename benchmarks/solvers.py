@@ -193,7 +193,7 @@ def roofline(*, rounds: int = 7) -> list[tuple[int, float, float]]:
 
 def snapshot_costs(*, trajectories: int = 24, size: int = 256) -> list[SnapshotCost]:
     """What a usable snapshot costs, drawing on a picture of ``size`` pixels included; seconds of the process."""
-    return [_snapshot_cost(mechanism, trajectories, size) for mechanism in MECHANISMS.values()]
+    return [_snapshot_cost(mechanism, trajectories, size) for mechanism in MECHANISMS.values() if mechanism.physical]
 
 
 def _snapshot_cost(mechanism: Mechanism, trajectories: int, size: int) -> SnapshotCost:

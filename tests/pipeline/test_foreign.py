@@ -24,7 +24,7 @@ from pipeline.recipe import Recipe
 from pipeline.store import read_identity
 from pipeline.synthesis import MadeSample, SampleSpec, make_samples
 from pipeline.verification import verify_corpus
-from tests.pipeline.conftest import RECIPE, digest
+from tests.pipeline.conftest import RECIPE, CommandLine, digest
 
 SIZE = 80
 WINDOW = Window(16, 24, 48)
@@ -167,6 +167,13 @@ def test_what_is_not_physical_is_marked_in_every_record(hybrid: Path) -> None:
     assert {name: told.physical for name, told in corpus.info.mechanisms.items()} == {
         name: known.physical for name, known in MECHANISMS.items() if name in corpus.info.mechanisms
     }
+
+
+def test_info_counts_what_is_not_physical(hybrid: Path, maphc2f: CommandLine) -> None:
+    done = maphc2f.run("info", hybrid)
+    counts = Corpus(hybrid).info.counts.defects
+    mix = ", ".join(f"{name} {counts[name]}" for name in sorted(REFERENCES))
+    assert f"not physical: {mix} (column physical)" in " ".join(done.stdout.split())
 
 
 def test_no_photograph_gives_material_to_another_group(hybrid: Path) -> None:
