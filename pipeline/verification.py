@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from scipy import ndimage
 
 from manifests import layout
@@ -153,6 +153,11 @@ def _check_identity(out: Path, identity: Identity) -> Iterator[Problem]:
         yield Problem(layout.CONFIG, f"has schema version {identity.schema_version}, expected {SCHEMA_VERSION}")
 
 
+def _as_written(record: BaseModel) -> bytes:
+    """The bytes of a file that a record was read from; an older program left out what it did not know of."""
+    return canonical_json(record.model_dump(mode="json", exclude_unset=True)) + b"\n"
+
+
 def _read_info(out: Path, problems: list[Problem]) -> CorpusInfo | None:
     try:
         stored = (out / layout.CORPUS).read_bytes()
@@ -163,7 +168,7 @@ def _read_info(out: Path, problems: list[Problem]) -> CorpusInfo | None:
     except (OSError, ValidationError) as error:
         problems.append(Problem(layout.CORPUS, f"cannot be read ({_first_line(error)}); run generate again"))
         return None
-    if stored != canonical_json(info.model_dump(mode="json")) + b"\n":
+    if stored != _as_written(info):
         problems.append(Problem(layout.CORPUS, "is not in canonical form: it was edited; run generate again"))
     return info
 
@@ -191,7 +196,7 @@ def _read_commits(out: Path, identity: Identity, problems: list[Problem]) -> Ite
             continue
         if layout.commit_name(commit.stage, commit.key, commit.shard) != path.name:
             problems.append(Problem(where, f"holds the record of {commit.stage} {commit.key} shard {commit.shard}"))
-        if commit.to_bytes() != path.read_bytes():
+        if path.read_bytes() != _as_written(commit):
             problems.append(Problem(where, "is not in canonical form: it was edited"))
         if (commit.config_sha256, commit.code_version) != (config_sha256(identity.recipe), identity.code_version):
             problems.append(Problem(where, "was made with another config or code version than config.json says"))

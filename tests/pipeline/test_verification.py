@@ -6,8 +6,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
@@ -436,6 +438,38 @@ def _rewrite_manifest(out: Path) -> None:
     for path in (out / layout.COMMITS).glob("samples--*"):
         rows += [SampleRecord.model_validate(row) for row in json.loads(path.read_bytes())["rows"]]
     write_table(out / layout.MANIFEST, to_table(sorted(rows, key=lambda row: row.index), SampleRecord))
+
+
+def test_older_corpus_without_later_columns_is_read_and_whole(copied_several: Path) -> None:
+    for path in (copied_several / layout.COMMITS).glob("samples--*"):
+        edit_json(path, lambda content: content.update(_without_later(content)))
+    edit_json(copied_several / layout.CORPUS, lambda content: content.update(_without_later(content)))
+    for name in (layout.MANIFEST, layout.PLAN):
+        table = read_table(copied_several / name)
+        schema = pa.schema([_older(field) for field in table.schema if field.name not in LATER])
+        rows = [_without_later(row) for row in table.to_pylist()]
+        write_table(copied_several / name, pa.Table.from_pylist(rows, schema))
+    rewrite_listing(copied_several)
+    assert problems(copied_several) == []
+    corpus = Corpus(copied_several)
+    assert len(corpus.where(physical=True)) == len(corpus)
+    assert {d.donor for sample in corpus for d in sample.record.defects} == {-1}
+
+
+LATER = {"physical", "donor"}
+
+
+def _without_later(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_later(item) for key, item in value.items() if key not in LATER}
+    return [_without_later(item) for item in value] if isinstance(value, list) else value
+
+
+def _older(field: pa.Field) -> pa.Field:
+    if not pa.types.is_list(field.type) or not pa.types.is_struct(field.type.value_type):
+        return field
+    kept = [item for item in field.type.value_type if item.name not in LATER]
+    return pa.field(field.name, pa.list_(pa.struct(kept)), nullable=False)
 
 
 @pytest.mark.parametrize("table", [layout.MANIFEST, layout.PLAN, layout.INVENTORY])
