@@ -64,7 +64,6 @@ _UNSEEN_STEEPER = 2.5  # factor after a draw of which nothing at all was seen
 _LEVEL = 0.01  # a slope that changes no picture by as much as 2 grey levels
 _REACH_PX = 4  # fields reach this far beyond npcF's support
 
-
 _Kind = tuple[tuple[str, ...], int, int, str]
 
 
