@@ -25,7 +25,7 @@ from manifests.durable import write_atomic
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import sha256_bytes
 
-__all__ = ["MEASURES", "STEPS", "Step", "ablate", "summary"]
+__all__ = ["MEASURES", "STEPS", "Step", "ablate", "plot", "summary"]
 
 MEASURES = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro")
 
@@ -161,7 +161,7 @@ def _write_results(out: Path, found: Mapping[str, Mapping[str, Sequence[float]]]
         write_atomic(out / "ablation.json", json.dumps({"seeds": list(seeds), "steps": found}, indent=1).encode())
         write_atomic(out / "ablation.md", _markdown(found).encode())
         picture = BytesIO()
-        _plot(found).save(picture, "PNG")
+        plot(found).save(picture, "PNG")
         write_atomic(out / "ablation.png", picture.getvalue())
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror})") from None
@@ -179,7 +179,7 @@ _ROW, _LEFT, _PANEL, _TOP = 28, 260, 300, 40
 _INK, _MEAN, _SEED, _RULE = (30, 34, 42), (200, 60, 40), (120, 130, 150), (225, 228, 234)
 
 
-def _plot(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Image.Image:
+def plot(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Image.Image:
     """Dots of all seeds, and their mean with its interval, one row a step and one panel a measure."""
     font = ImageFont.load_default(14)
     sheet = Image.new("RGB", (_LEFT + _PANEL * len(MEASURES) + 20, _TOP + _ROW * len(found) + 40), "white")

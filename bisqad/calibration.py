@@ -6,7 +6,7 @@ given.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bisqad.cells import NormalCells, NormalPicture, cell_labels, stage_picture
+from bisqad.cells import NormalCells, NormalPicture, SampleCells, cell_labels, stage_picture
 from bisqad.config import TrainConfig
 from bisqad.detector import Detector, maps_of_cells
 from bisqad.features import FeatureExtractor, mask_to_working_size, to_working_size
@@ -133,13 +133,15 @@ def calibrated(
     progress : Progress
         Told how far it is.
     """
-    heads = _heads(head, material, config, progress)
+    unlike = _unlike(material.samples) if config.fusion.leave_mechanism_out else {}
+    heads = {_FINAL: head.eval()} | _heads(unlike, material, config, progress)
     scale = deepest_scale(material.normals, extractor.block_channels[-1])
     memory = {"memory_cells": config.detector.memory_cells, "neighbours": config.detector.neighbours}
     rng = np.random.default_rng([config.seed, 2])
     found = _maps(held, heads, Normality.of(material.normals, scale, **memory, rng=rng), extractor, progress)
-    questions = [_question(name, own, found) for name, own in _asked(found, heads)]
-    sound = [(logits[""], distance) for picture, logits, distance in found if not picture.mechanism]
+    asked = sorted({picture.mechanism for picture, _, _ in found} - {""})
+    questions = [_question(name, unlike.get(name, _FINAL), found) for name in asked]
+    sound = [(logits[_FINAL], distance) for picture, logits, distance in found if not picture.mechanism]
     profiles = [BorderProfile.of(maps) for maps in zip(*sound, strict=True)]
     fusion = choose_fusion(questions, head=profiles[0], distance=profiles[1])
     return Detector(
@@ -153,13 +155,15 @@ def calibrated(
     )
 
 
-_Maps = tuple[HeldOutPicture, dict[str, Tensor], Tensor]
+_Taught = frozenset[str]  # the mechanisms that a head learned from
+_FINAL: _Taught = frozenset()  # of the head that is kept: all
+_Maps = tuple[HeldOutPicture, dict[_Taught, Tensor], Tensor]
 
 
 @torch.inference_mode()
 def _maps(
     held: Sequence[HeldOutPicture],
-    heads: dict[str, SegmentationHead],
+    heads: dict[_Taught, SegmentationHead],
     normality: Normality,
     extractor: FeatureExtractor,
     progress: Progress,
@@ -169,7 +173,7 @@ def _maps(
     found: list[_Maps] = []
     for number, picture in enumerate(held):
         cells = extractor(picture.image[None])[0]
-        logits = {name: maps_of_cells(cells, head) for name, head in heads.items()}
+        logits = {taught: maps_of_cells(cells, head) for taught, head in heads.items()}
         found.append((picture, logits, normality.distance_map(cells, picture.key)))
         progress.advance(number + 1, len(held))
     return found
@@ -181,32 +185,42 @@ def _pixel_threshold(fusion: Fusion, sound: Sequence[tuple[Tensor, Tensor]]) -> 
 
 
 def _heads(
-    final: SegmentationHead, material: Material, config: TrainConfig, progress: Progress
-) -> dict[str, SegmentationHead]:
-    """The trained head as "", and for every mechanism one that never saw it."""
-    mechanisms = sorted(set(material.samples.mechanisms.tolist()))
-    heads = {"": final.eval()}
-    if not config.fusion.leave_mechanism_out or len(mechanisms) < 2:
-        return heads
-    progress.stage("mechanisms left out", len(mechanisms))
-    for number, name in enumerate(mechanisms):
-        others = material.samples.take(np.flatnonzero(material.samples.mechanisms != name))
-        heads[name] = train_head(replace(material, samples=others), config).eval()
-        progress.advance(number + 1, len(mechanisms))
+    unlike: Mapping[str, _Taught], material: Material, config: TrainConfig, progress: Progress
+) -> dict[_Taught, SegmentationHead]:
+    """Heads that learned from some mechanisms alone."""
+    wanted = sorted(set(unlike.values()), key=sorted)
+    progress.stage("heads that did not see it all", len(wanted))
+    heads = {}
+    for number, taught in enumerate(wanted):
+        known = np.isin(material.samples.mechanisms, sorted(taught))
+        samples = material.samples.take(np.flatnonzero(known))
+        heads[taught] = train_head(replace(material, samples=samples), config).eval()
+        progress.advance(number + 1, len(wanted))
     return heads
 
 
-def _asked(found: Sequence[_Maps], heads: dict[str, SegmentationHead]) -> list[tuple[str, str]]:
-    """Mechanisms that were held out, each with the head to be judged by."""
-    names = sorted({picture.mechanism for picture, _, _ in found} - {""})
-    return [(name, name if name in heads else "") for name in names]
+def _unlike(samples: SampleCells) -> dict[str, _Taught]:
+    """For every mechanism those that a head learns from that shall not know its like; none where there are no others.
+
+    Simulated mechanisms have more in common with each other than with reference generators, and real defects are as
+    unlike either. So, where a corpus has both, all simulated ones are scored by a head that saw none of them, and all
+    others too; where it has one family alone, each by a head that saw the others of it.
+    """
+    is_physical = {record.mechanism: record.physical for record in samples.records}
+    both = len(set(is_physical.values())) > 1
+    found = {}
+    for name in sorted(is_physical):
+        others = {n for n in is_physical if (is_physical[n] != is_physical[name] if both else n != name)}
+        if others:
+            found[name] = frozenset(others)
+    return found
 
 
-def _question(mechanism: str, head: str, found: Sequence[_Maps]) -> HeldOutMaps:
+def _question(mechanism: str, taught: _Taught, found: Sequence[_Maps]) -> HeldOutMaps:
     chosen = [maps for maps in found if not maps[0].mechanism] + [m for m in found if m[0].mechanism == mechanism]
     return HeldOutMaps(
         mechanism=mechanism,
-        head=[logits[head] for _, logits, _ in chosen],
+        head=[logits[taught] for _, logits, _ in chosen],
         distance=[distance for _, _, distance in chosen],
         labels=[cell_labels(picture.mask) for picture, _, _ in chosen],
     )

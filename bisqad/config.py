@@ -46,7 +46,7 @@ class DetectorConfig(Section):
         5, ge=1, le=31, description="side of the square of cells whose mean is seen beside the cell itself, odd"
     )
     hidden: Count = Field(64, description="units of the segmentation head")
-    memory_cells: Count = Field(16384, description="normal cells that are remembered for each category")
+    memory_cells: Count = Field(32768, description="normal cells that are remembered for each category")
     neighbours: int = Field(1, ge=1, le=64, description="nearest normal cells whose mean distance is the abnormality")
 
 
@@ -98,7 +98,8 @@ class FusionConfig(Section):
     held_out_samples: Count = Field(120, description="samples that the choice is made on, at most")
     held_out_normals: Count = Field(60, description="normal photographs that the choice is made on, at most")
     leave_mechanism_out: bool = Field(
-        True, description="score each mechanism by a head that never saw it: real defects are of unseen kinds too"
+        True,
+        description="score each mechanism by a head that never saw its like: real defects are of unseen kinds too",
     )
 
 

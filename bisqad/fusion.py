@@ -3,7 +3,7 @@
 Both maps are measured by what held-out normal pictures show at the same distance from the border, and mixed. The score
 of a picture is the mean over the highest cells of such a mixture. Three numbers are chosen: the share of the head in
 the map, its share in the picture's score, and how many cells count as the highest. They are chosen on normals and
-samples that were held out of training, each mechanism's samples scored by a head that never saw that mechanism.
+samples that were held out of training, each mechanism's samples scored by a head that never saw its like.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Fusion", "HeldOutMaps", "choose_fusion"]
 
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _HIGHEST = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)  # share of the cells; 0: the highest one alone
-_CELLS_AT_MOST = 200_000
+_CELLS_AT_MOST = 50_000
 
 
 @dataclass(frozen=True)

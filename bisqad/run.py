@@ -82,7 +82,7 @@ RUN, CSV, CHECKPOINT, DETECTOR, SUMMARY = (
 
 
 def train(
-    corpus_path: Path,
+    corpus: Path | Corpus,
     out: Path,
     config: TrainConfig,
     *,
@@ -91,14 +91,15 @@ def train(
     sqe: Path | None = None,
     cache: Path | None = None,
     device: str = "cpu",
+    extractor: FeatureExtractor | None = None,
     progress: Progress | None = None,
 ) -> Detector:
     """Train a detector from a corpus, or go on with a run that was stopped.
 
     Parameters
     ----------
-    corpus_path : Path
-        Finished corpus.
+    corpus : Path or Corpus
+        Finished corpus, or a view of one.
     out : Path
         Run folder; new, empty, or that of the same run.
     config : TrainConfig
@@ -111,6 +112,8 @@ def train(
         Where features are kept; by default in the run folder.
     device : str
         Torch device of the backbone.
+    extractor : FeatureExtractor, optional
+        What sees pictures; by default one by the settings, on that device.
     progress : Progress, optional
         Told how far it is.
 
@@ -120,12 +123,12 @@ def train(
         Bad input; nothing half made is left that looks whole.
     """
     progress = progress or Silent()
-    corpus = _chosen_samples(Corpus(corpus_path), config)
+    corpus = _chosen_samples(corpus if isinstance(corpus, Corpus) else Corpus(corpus), config)
     config = _fitted(config, corpus)
     pictures = _all_normals(corpus, normals)
     reals = _real_defects(real_val)
     estimator = load_sqe(sqe)
-    extractor = FeatureExtractor(config.detector, device=device)
+    extractor = extractor or FeatureExtractor(config.detector, device=device)
     if len(corpus):
         stage_picture(corpus[0], config.stage)  # a stage that is not kept is told of before anything is written
     _claim(out, _identity(corpus, config, pictures, reals, estimator))

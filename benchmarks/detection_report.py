@@ -1,0 +1,92 @@
+"""The page and the plot of `benchmarks.detection`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+from bisqad.ablation import MEASURES, plot, summary
+
+__all__ = ["best_patchcore", "page", "picture"]
+
+Found = Mapping[str, Sequence[Mapping[str, Any]]]
+
+_ALONE = (", head alone", ", normality alone")
+_PATCHCORE = "PatchCore"
+
+
+def best_patchcore(found: Found) -> str:
+    """The variant with the highest mean image AUROC; "" if none was tried."""
+    names = [name for name in found if name.startswith(_PATCHCORE)]
+    return max(names, key=lambda name: summary([f["image_auroc"] for f in found[name]])[0], default="")
+
+
+def page(found: Found, data: str, count: int, left_out: int) -> str:
+    """Markdown: all measures, by type of defect, and what the halves of each detector do alone."""
+    best = best_patchcore(found)
+    shown = [name for name in found if not name.endswith(_ALONE) and not name.startswith(_PATCHCORE)]
+    shown += [best] if best else []
+    seeds = max(len(figures) for figures in found.values())
+    lines = [
+        f"# Detection of real defects: {data}",
+        "",
+        f"Made by `python -m benchmarks.detection --data <{data}>`; do not edit by hand.",
+        "",
+        f"One detector and one budget ({count} samples) for every corpus; mean and half the width of the 95 % interval",
+        f"over {seeds} seeds. {left_out} real defects that the detector was designed on are left out of the judging.",
+        "Of PatchCore the variant is shown that comes out best on the judged photographs.",
+        "",
+        *_table(found, shown, MEASURES),
+        "",
+        f"![All measures by seed](pictures/detection-{data}.png)",
+        "",
+        "## By type of defect, image AUROC",
+        "",
+        *_by_defect(found, shown, "image_auroc"),
+        "",
+        "## By type of defect, pixel AUROC",
+        "",
+        *_by_defect(found, shown, "pixel_auroc"),
+        "",
+        "## What each half of the detector does alone",
+        "",
+        *_table(found, [name for name in found if name.endswith(_ALONE)], MEASURES),
+        "",
+        "## All variants of PatchCore",
+        "",
+        *_table(found, [name for name in found if name.startswith(_PATCHCORE)], MEASURES),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def picture(found: Found) -> bytes:
+    """PNG: a dot a seed, means and intervals."""
+    best = best_patchcore(found)
+    shown = [n for n in found if not n.endswith(_ALONE) and not n.startswith(_PATCHCORE)] + ([best] if best else [])
+    names = {name: name.split(" (")[0] if name == best else name for name in shown}
+    drawn = {names[n]: {m: [f[m] for f in found[n]] for m in MEASURES} for n in shown}
+    out = BytesIO()
+    plot(drawn).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def _cell(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return "{:.3f} ± {:.3f}".format(*summary(known)) if known else "-"
+
+
+def _table(found: Found, names: Sequence[str], measures: Sequence[str]) -> list[str]:
+    lines = ["| learned from | " + " | ".join(m.replace("_", " ") for m in measures) + " |"]
+    lines.append("|---|" + "--:|" * len(measures))
+    lines += [f"| {n} | " + " | ".join(_cell([f[m] for f in found[n]]) for m in measures) + " |" for n in names]
+    return lines
+
+
+def _by_defect(found: Found, names: Sequence[str], measure: str) -> list[str]:
+    kinds = sorted({kind for name in names for figures in found[name] for kind in figures["by_defect"]})
+    lines = ["| learned from | " + " | ".join(kinds) + " |", "|---|" + "--:|" * len(kinds)]
+    for name in names:
+        cells = [_cell([figures["by_defect"][kind][measure] for figures in found[name]]) for kind in kinds]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
