@@ -17,7 +17,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,9 +33,10 @@ from torch import Tensor
 from benchmarks.detection_report import page, picture
 from benchmarks.patchcore import BLOCKS, VARIANTS, PatchCore, Variant, judged, patch_features
 from benchmarks.peers import defect_synthesis
+from benchmarks.peers.painter import Painted
 from benchmarks.peers.target import Target
 from bisqad.config import DetectorConfig, TrainConfig
-from bisqad.detector import Detector, Found
+from bisqad.detector import Detector, Found, maps_of_cells
 from bisqad.features import FeatureExtractor, to_working_size
 from bisqad.inspection_set import GOOD, Photograph, find_photographs, read_photograph
 from bisqad.metrics import evaluate_scores
@@ -43,30 +45,34 @@ from manifests import Corpus, Sample
 from manifests.config import StoreConfig, parse_source
 from manifests.durable import write_atomic
 from manifests.hashing import sha256_bytes
+from manifests.policy import read_policy
 from pipeline.generate import generate
 from pipeline.recipe import Recipe, only_mechanisms
 from refine.backbone import EfficientNetLite0
 
-__all__ = ["CONTENDERS", "CachedExtractor", "Contender", "PaintedCorpus", "looked_at", "run"]
+__all__ = ["CONTENDERS", "CachedExtractor", "Contender", "Painted", "PaintedCorpus", "looked_at", "run"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _REFERENCES = ("cutpaste", "poisson", "perlin")
 _OURS = ("fracture", "craze", "pitting", "dent", "warp")
-_SIZE = 256
-_RESAMPLES = 200
+_RESAMPLES = 20  # intervals are over seeds
+_EVERY = 2  # of the pixels each way that are judged
+_FIRST = 0  # seed whose policy plans the second corpus
 _PEER_SIZES = Target(area=(0.002, 0.06), length=(0.05, 0.5), width=(0.004, 0.03))  # as our mechanisms' defaults
 
 
 @dataclass(frozen=True)
 class Contender:
     """A corpus and what is learned from it: ``mechanisms`` of the corpus, painted anew by ``painter`` if there is one,
-    and ``changes`` of the trainer's settings.
+    or planned by the policy that the first seed of the contender ``after`` left; and ``changes`` of the trainer's
+    settings.
     """
 
     name: str
     mechanisms: tuple[str, ...]
     changes: Mapping[str, object]
     painter: str = ""
+    after: str = ""
 
 
 CONTENDERS: tuple[Contender, ...] = (
@@ -76,6 +82,7 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("ours: + npcF++", _OURS, {"method": "uniform"}),
     Contender("ours: + shuffled weights", _OURS, {"method": "shuffled"}),
     Contender("ours: + SQE weights", _OURS, {"method": "bilevel"}),
+    Contender("ours: second corpus", _OURS, {"method": "uniform"}, after="ours: + SQE weights"),
     Contender("CutPaste", ("cutpaste",), {"method": "uniform"}),
     Contender("Poisson cloning (NSA)", ("poisson",), {"method": "uniform"}),
     Contender("Perlin + texture (DRAEM)", ("perlin",), {"method": "uniform"}),
@@ -87,18 +94,26 @@ CONTENDERS: tuple[Contender, ...] = (
 
 
 class CachedExtractor(FeatureExtractor):
-    """Features of pictures kept on disk in half precision: seeds and contenders look at the same pictures."""
+    """Features of photographs kept on disk in half precision: seeds and contenders look at the same ones.
 
-    def __init__(self, config: DetectorConfig, folder: Path) -> None:
+    ``pictures`` at the working size are kept; what else it is shown is not.
+    """
+
+    def __init__(self, config: DetectorConfig, folder: Path, pictures: Iterable[NDArray[np.uint8]]) -> None:
         super().__init__(config)
-        self.folder = folder
+        self.folder, self.kept = folder, {self._name(picture) for picture in pictures}
         folder.mkdir(parents=True, exist_ok=True)
+
+    def _name(self, image: NDArray[np.uint8]) -> str:
+        return hashlib.sha256(f"{self.identity} {image.shape}".encode() + image.tobytes()).hexdigest()[:32]
 
     def __call__(self, images: NDArray[np.uint8]) -> Tensor:
         return torch.cat([self._one(image) for image in images])
 
     def _one(self, image: NDArray[np.uint8]) -> Tensor:
-        name = hashlib.sha256(f"{self.identity} {image.shape}".encode() + image.tobytes()).hexdigest()[:32]
+        name = self._name(image)
+        if name not in self.kept:
+            return super().__call__(image[None])
         path = self.folder / f"{name}.safetensors"
         if not path.is_file():
             write_atomic(path, save({"cells": super().__call__(image[None]).half().contiguous()}))
@@ -168,11 +183,16 @@ class Setting:
     left_out: tuple[Path, ...]
     workers: int = 1
     foreground: str = "auto"
+    size: int = 256
 
     def tested(self) -> list[Photograph]:
         """Photographs that judge."""
         left_out = {path.resolve() for path in self.left_out}
         return [p for p in find_photographs(self.data, "test") if p.path.resolve() not in left_out]
+
+    def run_folder(self, contender: str, seed: int) -> Path:
+        """Of a contender's training."""
+        return self.work / "runs" / f"{_slug(contender)}-{seed}"
 
     def recipe(self, mechanisms: Sequence[str]) -> Recipe:
         """Of the corpus of these mechanisms; ours keep their stages."""
@@ -182,7 +202,7 @@ class Setting:
                 "name": "-".join(mechanisms),
                 "seed": 7,
                 "count": self.count,
-                "size": _SIZE,
+                "size": self.size,
                 "fit": "stretch",
                 "sources": [parse_source(f"mvtec:{self.data}").model_dump()],
                 "foreground": {"mode": self.foreground},
@@ -193,10 +213,13 @@ class Setting:
 
     def corpus(self, contender: Contender) -> Corpus:
         """The contender's corpus, made if it is not there."""
-        name = hashlib.sha256(" ".join(contender.mechanisms).encode()).hexdigest()[:8]
-        out = self.work / "corpora" / name
+        out = self.work / "corpora" / _slug(" ".join((*contender.mechanisms, contender.after)))
         if not (out / "corpus.json").is_file():
-            generate(out, self.recipe(contender.mechanisms), workers=self.workers)
+            recipe = self.recipe(contender.mechanisms)
+            if contender.after:
+                policy = read_policy(self.run_folder(contender.after, _FIRST) / "policy.json")
+                recipe = recipe.model_copy(update={"policy": policy, "seed": recipe.seed + 1})
+            generate(out, recipe, workers=self.workers)
         corpus = Corpus(out)
         return PaintedCorpus.of(corpus, seed=7) if contender.painter else corpus
 
@@ -210,7 +233,8 @@ def run(
 ) -> dict[str, list[Figures]]:
     """Figures of every contender, one a seed; see `bisqad.metrics.Detection.to_json`."""
     found: dict[str, list[Figures]] = {}
-    extractor = CachedExtractor(setting.config.detector, setting.work / "features")
+    pictures = (to_working_size(read_photograph(p)[0], setting.config.detector) for p in find_photographs(setting.data))
+    extractor = CachedExtractor(setting.config.detector, setting.work / "features", pictures)
     for seed in seeds:
         for contender in contenders:
             readings = _stored(setting, contender.name, seed, partial(_learned, setting, contender, seed, extractor))
@@ -225,9 +249,12 @@ def run(
     return found
 
 
+def _slug(name: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
 def _stored(setting: Setting, name: str, seed: int, make: Callable[[], dict[str, Figures]]) -> dict[str, Figures]:
-    slug = "".join(c if c.isalnum() else "-" for c in name).strip("-")
-    path = setting.work / "figures" / f"{slug}-{seed}.json"
+    path = setting.work / "figures" / f"{_slug(name)}-{seed}.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(make(), indent=1).encode())
@@ -238,8 +265,7 @@ def _stored(setting: Setting, name: str, seed: int, make: Callable[[], dict[str,
 def _learned(setting: Setting, contender: Contender, seed: int, extractor: FeatureExtractor) -> dict[str, Figures]:
     """Figures of the detector, and of its two halves alone."""
     config = TrainConfig.model_validate({**setting.config.model_dump(), **contender.changes, "seed": seed})
-    slug = "".join(c if c.isalnum() else "-" for c in contender.name).strip("-")
-    out = setting.work / "runs" / f"{slug}-{seed}"
+    out = setting.run_folder(contender.name, seed)
     corpus = setting.corpus(contender)
     detector = train(corpus, out, config, cache=setting.work / "cells", extractor=extractor)
     alone = {
@@ -252,16 +278,18 @@ def _learned(setting: Setting, contender: Contender, seed: int, extractor: Featu
     return found
 
 
+@torch.inference_mode()
 def _judge(detectors: Mapping[str, Detector], setting: Setting) -> dict[str, Figures]:
     """Figures of detectors that differ in nothing but how they join their two maps."""
     first = next(iter(detectors.values()))
     tested = setting.tested()
     found: dict[str, list[Found]] = {name: [] for name in detectors}
     masks = []
-    for photograph in tested:
+    distances = _distances(first, setting)
+    for number, photograph in enumerate(tested):
         image, mask = read_photograph(photograph)
         working = to_working_size(image, first.config)
-        maps = first.maps(working, first.category_key(photograph.category))
+        maps = maps_of_cells(first.extractor(working[None])[0], first.head), distances[str(number)]
         for name, detector in detectors.items():
             found[name].append(detector.found(*maps, working.shape[:2], image.shape[:2]))
         masks.append(mask)
@@ -271,13 +299,31 @@ def _judge(detectors: Mapping[str, Detector], setting: Setting) -> dict[str, Fig
     }
 
 
+def _distances(detector: Detector, setting: Setting) -> dict[str, Tensor]:
+    """Maps of distances to normality, by number of the photograph: those of one memory serve all that have it."""
+    memory = b"".join(part.numpy().tobytes() for part in detector.normality.memory.values())
+    path = setting.work / "distances" / f"{sha256_bytes(memory)[:32]}.safetensors"
+    if not path.is_file():
+        found = {}
+        for number, photograph in enumerate(setting.tested()):
+            working = to_working_size(read_photograph(photograph)[0], detector.config)
+            key = detector.category_key(photograph.category)
+            cells = detector.extractor(working[None])[0]
+            found[str(number)] = detector.normality.distance_map(cells, key).contiguous()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, save(found))
+    return load(path.read_bytes())
+
+
 def _figures(
     scores: Sequence[float],
     maps: Sequence[NDArray[np.float32]],
     masks: Sequence[NDArray[np.bool_]],
     tested: Sequence[Photograph],
 ) -> Figures:
-    return evaluate_scores(scores, maps, masks, [p.kind for p in tested], seed=0, resamples=_RESAMPLES).to_json()
+    some = [m[::_EVERY, ::_EVERY] for m in maps]
+    labels = [m[::_EVERY, ::_EVERY] for m in masks]
+    return evaluate_scores(scores, some, labels, [p.kind for p in tested], seed=0, resamples=_RESAMPLES).to_json()
 
 
 def _patchcore(setting: Setting, variants: Sequence[Variant], seed: int) -> dict[str, Figures]:
@@ -291,17 +337,28 @@ def _patchcore(setting: Setting, variants: Sequence[Variant], seed: int) -> dict
         seen = [patch_features(to_working_size(read_photograph(p)[0], config), network, border) for p in normals]
         core = PatchCore.of(seen, seed=seed)
         maps = [core.distances(patch_features(to_working_size(image, config), network, border)) for image, _ in images]
-        for variant in (v for v in variants if v.border == border):
-            each = [judged(m, variant, image.shape) for m, (image, _) in zip(maps, images, strict=True)]
-            found[variant.name] = _figures([s for s, _ in each], [m for _, m in each], masks, tested)
+        for crop in sorted({v.crop_cells for v in variants if v.border == border}):
+            alike = [v for v in variants if (v.border, v.crop_cells) == (border, crop)]
+            each = [[judged(m, v, image.shape) for m, (image, _) in zip(maps, images, strict=True)] for v in alike]
+            first = _figures([s for s, _ in each[0]], [m for _, m in each[0]], masks, tested)
+            for variant, seen_by in zip(alike, each, strict=True):
+                found[variant.name] = _with_scores(first, [score for score, _ in seen_by], tested)
     return found
+
+
+def _with_scores(figures: Figures, scores: Sequence[float], tested: Sequence[Photograph]) -> Figures:
+    """The figures of the same maps with other scores of the pictures."""
+    flags = [np.full((1, 1), p.kind != GOOD) for p in tested]
+    other = _figures(scores, [np.zeros((1, 1), dtype=np.float32)] * len(flags), flags, tested)
+    by_defect = {k: {**v, "image_auroc": other["by_defect"][k]["image_auroc"]} for k, v in figures["by_defect"].items()}
+    return {**figures, "image_auroc": other["image_auroc"], "by_defect": by_defect}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="data set in the layout of MVTec AD")
     parser.add_argument("--work", type=Path, help="folder for corpora, features and figures")
-    parser.add_argument("--count", type=int, default=600, help="samples of each corpus")
+    parser.add_argument("--count", type=int, default=500, help="samples of each corpus")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="contenders whose names begin so")
@@ -313,7 +370,7 @@ def main() -> None:
         data=data,
         work=options.work or _ROOT / ".cache" / "detection" / data.name,
         count=options.count,
-        config=TrainConfig.model_validate({"detector": {"fit": "stretch"}}),
+        config=TrainConfig.model_validate({"detector": {"fit": "stretch"}, "fusion": {"held_out_samples": 60}}),
         left_out=looked_at(data),
         workers=options.workers,
         foreground=options.foreground,

@@ -37,6 +37,9 @@ class DetectorConfig(Section):
     blocks: tuple[int, ...] = Field(
         (0, 2, 4, 10), min_length=1, description="of the network, whose feature maps are used"
     )
+    enlarged_blocks: tuple[int, ...] = Field(
+        (2, 4), description="the same of the picture at twice its size, for what is thin; none: it is not seen so"
+    )
     size: int = Field(256, ge=64, le=2048, description="side that a picture is resized to, in pixels")
     fit: Literal["corpus", "crop", "pad", "stretch"] = Field(
         "corpus",

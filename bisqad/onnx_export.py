@@ -91,8 +91,8 @@ class _Inspection(nn.Module):
 
     def __init__(self, detector: Detector, key: str) -> None:
         super().__init__()
-        self.network, self.head = detector.extractor.network, detector.head  # whose parameters are to be found
-        self.detector, self.key = detector, key
+        self.networks = nn.ModuleList(look.network for look in detector.extractor.looks)  # with all their parameters
+        self.head, self.detector, self.key = detector.head, detector, key
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Score map (1, H, W) and score (1) of a picture (1, H, W, 3) uint8."""

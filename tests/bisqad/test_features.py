@@ -30,21 +30,37 @@ def test_every_size_has_a_cell_for_each_four_pixels_begun(
 
 def test_context_doubles_the_channels_and_none_leaves_those_of_the_blocks(rng: np.random.Generator) -> None:
     image = texture(rng, 64, 64)[None]
-    plain, seen = (FeatureExtractor(DetectorConfig(blocks=(0, 4), context_cells=side)) for side in (1, 3))
+    plain, seen = (
+        FeatureExtractor(DetectorConfig(blocks=(0, 4), enlarged_blocks=(), context_cells=side)) for side in (1, 3)
+    )
     assert plain.block_channels == (16, 40)
     assert (plain.channels, seen.channels) == (56, 112)
     assert_array_equal(seen(image)[:, :56].numpy(), plain(image).numpy())
 
 
+def test_the_enlarged_look_stands_first_and_sees_a_cell_where_it_is(rng: np.random.Generator) -> None:
+    image = texture(rng, 64, 96)
+    image[20:24, 40:44] = (image[20:24, 40:44].astype(int) + 100).astype(np.uint8)  # the cell in row 5, column 10
+    config = DetectorConfig(blocks=(4,), enlarged_blocks=(2,), context_cells=1)
+    extractor, plain = FeatureExtractor(config), FeatureExtractor(config.model_copy(update={"enlarged_blocks": ()}))
+    after = extractor(image[None])[0].numpy()
+    assert after.shape == (24 + 40, 16, 24)
+    assert_array_equal(after[24:], plain(image[None])[0].numpy())
+    without = image.copy()
+    without[20:24, 40:44] = (without[20:24, 40:44].astype(int) - 100).astype(np.uint8)
+    change = np.abs(after - extractor(without[None])[0].numpy())[:24].sum(axis=0)
+    assert np.unravel_index(int(change.argmax()), change.shape) == (5, 10)
+
+
 def test_context_is_the_mean_over_the_cells_around(rng: np.random.Generator) -> None:
-    extractor = FeatureExtractor(DetectorConfig(blocks=(1,), context_cells=3))
+    extractor = FeatureExtractor(DetectorConfig(blocks=(1,), enlarged_blocks=(), context_cells=3))
     cells = extractor(texture(rng, 96, 96)[None])[0].numpy()
     own, around = cells[:24], cells[24:]
     assert_allclose(around[:, 10, 7], own[:, 9:12, 6:9].mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
 
 
 def test_fine_blocks_see_no_border() -> None:
-    extractor = FeatureExtractor(DetectorConfig(blocks=(0, 2, 4)))
+    extractor = FeatureExtractor(DetectorConfig(blocks=(0, 2, 4), enlarged_blocks=(0, 2)))
     cells = extractor(np.full((1, 130, 97, 3), 90, np.uint8))[0].numpy()
     assert_allclose(cells, np.broadcast_to(cells[:, 12:13, 12:13], cells.shape), atol=1e-4)
 
@@ -69,7 +85,7 @@ def test_a_picture_in_a_batch_has_the_features_it_has_alone(
 
 def test_a_mirrored_picture_has_mirrored_fine_features_at_the_left_border(rng: np.random.Generator) -> None:
     # reflection continues a picture as its mirror image does: what lies beyond the border is the same for both
-    extractor = FeatureExtractor(DetectorConfig(blocks=(0,), context_cells=1))
+    extractor = FeatureExtractor(DetectorConfig(blocks=(0,), enlarged_blocks=(0,), context_cells=1))
     image = texture(rng, 64, 64)
     mirrored = np.concatenate([image[:, ::-1], image], axis=1)
     assert_allclose(
@@ -127,12 +143,20 @@ def test_unknown_blocks_are_refused_with_those_there_are() -> None:
         FeatureExtractor(DetectorConfig(blocks=(0, 3)))
 
 
+def test_unknown_blocks_of_the_enlarged_look_are_refused_too() -> None:
+    with pytest.raises(ConfigError, match=r"detector\.enlarged_blocks.*got 5"):
+        FeatureExtractor(DetectorConfig(enlarged_blocks=(5,)))
+
+
 def test_an_even_context_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"context_cells.*odd.*4"):
         FeatureExtractor(DetectorConfig(context_cells=4))
 
 
-@pytest.mark.parametrize("change", [{"size": 96}, {"fit": "pad"}, {"blocks": (0, 2)}, {"context_cells": 3}])
+@pytest.mark.parametrize(
+    "change",
+    [{"size": 96}, {"fit": "pad"}, {"blocks": (0, 2)}, {"enlarged_blocks": ()}, {"context_cells": 3}],
+)
 def test_identity_changes_with_whatever_changes_features(
     small_extractor: FeatureExtractor, change: dict[str, object]
 ) -> None:
