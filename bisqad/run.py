@@ -21,7 +21,7 @@ import io
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,9 @@ from refine.sqe import SQE, load_sqe, save_sqe
 
 __all__ = ["CHECKPOINT", "DETECTOR", "train"]
 
-RUN, CSV, CHECKPOINT, DETECTOR, SUMMARY = (
-    "run.json",
-    "progress.csv",
-    "checkpoint.safetensors",
-    "detector.safetensors",
-    "summary.json",
-)
+RUN, CSV, CHECKPOINT, DETECTOR = "run.json", "progress.csv", "checkpoint.safetensors", "detector.safetensors"
+WEIGHTS, ESTIMATOR, POLICY = "weights.parquet", "sqe.safetensors", "policy.json"
+SUMMARY = "summary.json"  # the last to be written
 
 
 def train(
@@ -142,13 +138,15 @@ def train(
     parts = _parts(samples, normal, sets, config, real_material)
     trainer = Trainer(parts.material, config, estimator if config.method != "uniform" else None)
     _train(trainer, out, config, progress)
+    if (done := _finished(out, config, extractor)) is not None:
+        return done
     head = _final_head(trainer, parts.material, config)
     held = held_out_pictures(corpus, pictures, reals, config, names=parts.held_out)
     detector = calibrated(head, held, parts.material, normal, config, extractor, progress=progress)
     detector.save(out / DETECTOR)
     _write_weights(out, trainer, parts.material.samples, corpus.info.name)
     if trainer.estimator is not None:
-        save_sqe(trainer.estimator, out / "sqe.safetensors")
+        save_sqe(trainer.estimator, out / ESTIMATOR)
     summary = {"fusion": asdict(detector.fusion), "samples": len(samples), "normals": len(normal)}
     write_atomic(out / SUMMARY, json.dumps(summary, indent=1).encode() + b"\n")
     return detector
@@ -267,6 +265,17 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
         raise OutputError(f"{out}: cannot be used ({error}); give another --out") from None
 
 
+def _finished(out: Path, config: TrainConfig, extractor: FeatureExtractor) -> Detector | None:
+    """The detector of a run that is done; None if anything of it is missing or damaged: then it is made again."""
+    wanted = [SUMMARY, DETECTOR, WEIGHTS, *((ESTIMATOR, POLICY) if config.method != "uniform" else ())]
+    if not all((out / name).is_file() for name in wanted):
+        return None
+    try:
+        return replace(Detector.load(out / DETECTOR), extractor=extractor)
+    except ConfigError:
+        return None
+
+
 def _real_cells(
     reals: Sequence[Photograph], config: TrainConfig, extractor: FeatureExtractor
 ) -> tuple[Tensor, Tensor] | None:
@@ -382,7 +391,7 @@ def _write_weights(out: Path, trainer: Trainer, samples: SampleCells, corpus: st
         "influence": helped,
         "steps": trainer.seen.numpy().astype(np.int64),
     }
-    write_table(out / "weights.parquet", pa.table(columns))
+    write_table(out / WEIGHTS, pa.table(columns))
     if trainer.estimator is not None:
         policy = sampling_policy(samples.records, weights, corpus=corpus)
-        write_atomic(out / "policy.json", policy.model_dump_json(indent=1).encode() + b"\n")
+        write_atomic(out / POLICY, policy.model_dump_json(indent=1).encode() + b"\n")

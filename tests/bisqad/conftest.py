@@ -34,7 +34,7 @@ label: {least_visibility: 0.5}
 store: {stages: [paste, render, npcf], shard_images: 12}
 """
 QUICK = """
-detector: {size: 128, memory_cells: 512, hidden: 16}
+detector: {size: 128, enlarged_blocks: [], memory_cells: 512, hidden: 16}
 cells: {normal: 64}
 optimiser: {epochs: 4, batch_samples: 16, batch_normals: 8}
 fusion: {held_out_samples: 10, held_out_normals: 10}

@@ -22,6 +22,7 @@ from scipy import ndimage
 from bisqad.cells import eight_bit_colour
 from bisqad.detector import Detector
 from bisqad.features import FeatureExtractor, to_working_size
+from bisqad.head import SegmentationHead
 from bisqad.inspection_set import read_image
 from bisqad.onnx_export import onnx_model
 from bisqad.run import DETECTOR
@@ -71,10 +72,20 @@ def stretching(detector: Detector) -> Detector:
     return replace(detector, config=config, extractor=FeatureExtractor(config))
 
 
+def enlarging(detector: Detector) -> Detector:
+    """The detector with a second look, at the enlarged picture; its head is one that learned nothing."""
+    config = detector.config.model_copy(update={"enlarged_blocks": (2, 4)})
+    extractor = FeatureExtractor(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = SegmentationHead(extractor.channels, config.hidden)
+    return replace(detector, config=config, extractor=extractor, head=head.eval())
+
+
 @pytest.fixture(scope="module")
 def free(run_path: Path) -> Exported:
-    """Of a detector whose pictures have any working size; a hundredth of the cells makes the score."""
-    detector = Detector.load(run_path / DETECTOR)
+    """Of a detector that looks twice at pictures of any working size; a hundredth of the cells makes the score."""
+    detector = enlarging(Detector.load(run_path / DETECTOR))
     detector = replace(detector, fusion=replace(detector.fusion, highest=0.01))
     return Exported(detector)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,20 @@ def test_learned_weights_are_told_of_every_sample_of_the_lower_level(run_path: P
     assert set(policy.mechanisms) == {"fracture", "pitting"}
     assert policy.samples == len(table["id"])
     assert load_sqe(run_path / "sqe.safetensors").sha256 != load_sqe().sha256
+
+
+def test_a_finished_run_is_not_done_again_and_a_part_of_it_that_is_missing_is(
+    run_path: Path, brick_path: Path, quick: TrainConfig, feature_cache: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run_path, copy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "calibrated", lambda *_args, **_more: pytest.fail("it was done again"))
+        found = run.train(brick_path, copy, quick, cache=feature_cache)
+    assert found.fusion == Detector.load(run_path / DETECTOR).fusion
+    (copy / "weights.parquet").unlink()
+    run.train(brick_path, copy, quick, cache=feature_cache)
+    assert contents(copy) == contents(run_path)
 
 
 def test_defects_of_the_corpus_are_found(run_path: Path, inspection_root: Path) -> None:
