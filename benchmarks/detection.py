@@ -17,8 +17,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -219,7 +221,9 @@ class Setting:
             if contender.after:
                 policy = read_policy(self.run_folder(contender.after, _FIRST) / "policy.json")
                 recipe = recipe.model_copy(update={"policy": policy, "seed": recipe.seed + 1})
-            generate(out, recipe, workers=self.workers)
+            # in a process of its own: it sets how its process keeps memory
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                pool.submit(partial(generate, out, recipe, workers=self.workers)).result()
         corpus = Corpus(out)
         return PaintedCorpus.of(corpus, seed=7) if contender.painter else corpus
 
@@ -280,7 +284,9 @@ def _learned(setting: Setting, contender: Contender, seed: int, extractor: Featu
 
 @torch.inference_mode()
 def _judge(detectors: Mapping[str, Detector], setting: Setting) -> dict[str, Figures]:
-    """Figures of detectors that differ in nothing but how they join their two maps."""
+    """Figures of detectors that differ in nothing but how they join their two maps; of all but the first the images'
+    alone.
+    """
     first = next(iter(detectors.values()))
     tested = setting.tested()
     found: dict[str, list[Found]] = {name: [] for name in detectors}
@@ -293,10 +299,14 @@ def _judge(detectors: Mapping[str, Detector], setting: Setting) -> dict[str, Fig
         for name, detector in detectors.items():
             found[name].append(detector.found(*maps, working.shape[:2], image.shape[:2]))
         masks.append(mask)
-    return {
-        name: _figures([f.score for f in seen], [f.score_map for f in seen], masks, tested)
-        for name, seen in found.items()
-    }
+    made: dict[str, Figures] = {}
+    for name, seen in found.items():
+        scores = [f.score for f in seen]
+        whole = not made
+        made[name] = (
+            _figures(scores, [f.score_map for f in seen], masks, tested) if whole else _of_images(scores, tested)
+        )
+    return made
 
 
 def _distances(detector: Detector, setting: Setting) -> dict[str, Tensor]:
@@ -346,10 +356,15 @@ def _patchcore(setting: Setting, variants: Sequence[Variant], seed: int) -> dict
     return found
 
 
+def _of_images(scores: Sequence[float], tested: Sequence[Photograph]) -> Figures:
+    """Figures of pictures of one pixel: what is said of images holds, and of pixels nothing."""
+    flags = [np.full((1, 1), p.kind != GOOD) for p in tested]
+    return _figures(scores, [np.zeros((1, 1), dtype=np.float32)] * len(flags), flags, tested)
+
+
 def _with_scores(figures: Figures, scores: Sequence[float], tested: Sequence[Photograph]) -> Figures:
     """The figures of the same maps with other scores of the pictures."""
-    flags = [np.full((1, 1), p.kind != GOOD) for p in tested]
-    other = _figures(scores, [np.zeros((1, 1), dtype=np.float32)] * len(flags), flags, tested)
+    other = _of_images(scores, tested)
     by_defect = {k: {**v, "image_auroc": other["by_defect"][k]["image_auroc"]} for k, v in figures["by_defect"].items()}
     return {**figures, "image_auroc": other["image_auroc"], "by_defect": by_defect}
 
@@ -370,7 +385,9 @@ def main() -> None:
         data=data,
         work=options.work or _ROOT / ".cache" / "detection" / data.name,
         count=options.count,
-        config=TrainConfig.model_validate({"detector": {"fit": "stretch"}, "fusion": {"held_out_samples": 60}}),
+        config=TrainConfig.model_validate(
+            {"detector": {"fit": "stretch"}, "fusion": {"held_out_samples": 60, "held_out_normals": 40}}
+        ),
         left_out=looked_at(data),
         workers=options.workers,
         foreground=options.foreground,

@@ -49,9 +49,9 @@ def page(found: Found, data: str, count: int, left_out: int) -> str:
         "",
         *_by_defect(found, shown, "pixel_auroc"),
         "",
-        "## What each half of the detector does alone",
+        "## What each half of the detector does alone, image AUROC",
         "",
-        *_table(found, [name for name in found if name.endswith(_ALONE)], MEASURES),
+        *_by_defect(found, [name for name in found if name.endswith(_ALONE)], "image_auroc"),
         "",
         "## All variants of PatchCore",
         "",
@@ -85,8 +85,9 @@ def _table(found: Found, names: Sequence[str], measures: Sequence[str]) -> list[
 
 def _by_defect(found: Found, names: Sequence[str], measure: str) -> list[str]:
     kinds = sorted({kind for name in names for figures in found[name] for kind in figures["by_defect"]})
-    lines = ["| learned from | " + " | ".join(kinds) + " |", "|---|" + "--:|" * len(kinds)]
+    lines = ["| learned from | all | " + " | ".join(kinds) + " |", "|---|--:|" + "--:|" * len(kinds)]
     for name in names:
-        cells = [_cell([figures["by_defect"][kind][measure] for figures in found[name]]) for kind in kinds]
+        cells = [_cell([figures[measure] for figures in found[name]])]
+        cells += [_cell([figures["by_defect"][kind][measure] for figures in found[name]]) for kind in kinds]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
