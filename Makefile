@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-dev demo test check bench verification realism fidelity synergy hypergradients sqe clean
+.PHONY: help install install-dev demo test check bench verification realism fidelity detection synergy hypergradients sqe clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ realism: $(VENV)/.installed-dev ## Compare our masks with real ones (DATA=folder
 
 fidelity: $(VENV)/.installed-dev ## Compare our pictures with real defects (DATA=folder of mtd) and write docs/fidelity.md
 	$(BIN)/python -m benchmarks.fidelity --data $(DATA)
+
+detection: $(VENV)/.installed-dev ## Train detectors from our corpora and others', find real defects (DATA=folder of mtd), write docs/detection-mtd.md
+	$(BIN)/python -m benchmarks.detection --data $(DATA) --foreground texture --workers $(WORKERS)
 
 synergy: $(VENV)/.installed-dev ## Ablate the blocks of npcF++ and write docs/npcfpp.md
 	$(BIN)/python -m benchmarks.synergy

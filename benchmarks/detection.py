@@ -59,6 +59,7 @@ _REFERENCES = ("cutpaste", "poisson", "perlin")
 _OURS = ("fracture", "craze", "pitting", "dent", "warp")
 _RESAMPLES = 20  # intervals are over seeds
 _EVERY = 2  # of the pixels each way that are judged
+_SETTINGS = {"detector": {"fit": "stretch"}, "fusion": {"held_out_samples": 60, "held_out_normals": 40}}
 _FIRST = 0  # seed whose policy plans the second corpus
 _PEER_SIZES = Target(area=(0.002, 0.06), length=(0.05, 0.5), width=(0.004, 0.03))  # as our mechanisms' defaults
 
@@ -383,11 +384,9 @@ def main() -> None:
     data: Path = options.data.resolve()
     setting = Setting(
         data=data,
-        work=options.work or _ROOT / ".cache" / "detection" / data.name,
+        work=options.work or _ROOT / "build" / "detection" / data.name,
         count=options.count,
-        config=TrainConfig.model_validate(
-            {"detector": {"fit": "stretch"}, "fusion": {"held_out_samples": 60, "held_out_normals": 40}}
-        ),
+        config=TrainConfig.model_validate(_SETTINGS),
         left_out=looked_at(data),
         workers=options.workers,
         foreground=options.foreground,
