@@ -5,6 +5,10 @@ level, after every step of the lower: one mechanism, another each time, is left 
 held-out groups and held-out normals (and real defects, if there are some) make the validation loss; one forward-mode
 product through the optimiser's step gives the hypergradient of every weight of the batch, and the estimator follows.
 
+A hypergradient of one step sees no further than that step. Once the head knows samples of large weight by heart, what
+lowers the validation loss at once is whatever unteaches it, and that is bad samples: weights that were right turn over.
+After the last epoch the estimator therefore goes back to where the validation loss, smoothed, was lowest.
+
 All that is random in an epoch follows from the seed and the epoch's number, so that a run that was stopped goes on as
 if it had not been.
 """
@@ -33,6 +37,8 @@ __all__ = ["EpochFigures", "Material", "Trainer", "train_head"]
 _UPPER_SAMPLES = 64
 _UPPER_NORMALS = 32
 _LEAST_RATE = 0.02  # of the learning rate, at the end of the cosine
+_SMOOTHING = 0.5  # share that the epochs before have in the smoothed validation loss
+_LEAST_TOTAL = 1e-12  # of a batch's weights: one whose samples all weigh nothing is a step on normals alone
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class Trainer:
         What is learned.
     influence : (N,) float64 tensor
         By how much the validation loss fell for a larger weight of each sample of the lower level, summed over the
-        steps that it was in, and ``seen`` (N,) in how many.
+        steps that it was in, and ``seen`` (N,) in how many; after the last epoch, up to where the estimator went back.
     """
 
     def __init__(
@@ -121,6 +127,8 @@ class Trainer:
         self.influence, self.seen = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
         self._mechanisms = material.samples.mechanisms
         self._held_out = _positions_by_mechanism(material)
+        self._smoothed, self._lowest = math.nan, math.inf  # validation loss
+        self._best: dict[str, Tensor] = {}
         self.epochs_done = 0
 
     def epoch(self) -> EpochFigures:
@@ -137,6 +145,8 @@ class Trainer:
             figures.append(self._step(chosen, rng))
         self.epochs_done += 1
         mean = np.mean(figures, axis=0)
+        if self.estimator is not None:
+            self._keep_best(self.estimator, float(mean[2]))
         return EpochFigures(number, float(self._lower.param_groups[0]["lr"]), *(float(value) for value in mean))
 
     def weights(self, description: Tensor) -> Tensor:
@@ -153,6 +163,8 @@ class Trainer:
         if self.estimator is not None and self._upper is not None:
             found |= {f"estimator.{name}": value for name, value in self.estimator.state_dict().items()}
             found |= _optimiser_state("upper", self._upper)
+            found |= {f"best.{name}": value for name, value in self._best.items()}
+            found["validation_loss"] = torch.tensor([self._smoothed, self._lowest], dtype=torch.float64)
         found |= {"influence": self.influence, "seen": self.seen, "epochs_done": torch.tensor(self.epochs_done)}
         return {name: value.detach().clone().contiguous() for name, value in found.items()}
 
@@ -169,8 +181,22 @@ class Trainer:
         if self.estimator is not None and self._upper is not None:
             self.estimator.load_state_dict(_below("estimator.", state))
             _load_optimiser("upper", self._upper, state)
+            self._best = _below("best.", state)
+            self._smoothed, self._lowest = state["validation_loss"].tolist()
         self.influence, self.seen = state["influence"].clone(), state["seen"].clone()
         self.epochs_done = int(state["epochs_done"])
+
+    def _keep_best(self, estimator: SQE, validation_loss: float) -> None:
+        """Note the upper level where its smoothed loss is lowest; after the last epoch, go back to it."""
+        before = validation_loss if math.isnan(self._smoothed) else self._smoothed
+        self._smoothed = _SMOOTHING * before + (1 - _SMOOTHING) * validation_loss
+        if self._smoothed < self._lowest:
+            learned = estimator.weight_head.state_dict() | {"influence": self.influence, "seen": self.seen}
+            self._lowest, self._best = self._smoothed, {name: value.clone() for name, value in learned.items()}
+        if self.epochs_done == self.config.optimiser.epochs:
+            learned = dict(self._best)
+            self.influence, self.seen = learned.pop("influence").clone(), learned.pop("seen").clone()
+            estimator.weight_head.load_state_dict(learned)
 
     def _step(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> tuple[float, ...]:
         """One step of both levels on the samples at positions ``chosen``; the figures of `EpochFigures`."""
@@ -211,7 +237,7 @@ class Trainer:
         losses = losses_of_cells(self.head, params, cells, labels)
         logits = self.head(normals)
         normal = functional.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
-        lower = (weights * losses).sum() / weights.sum()
+        lower = (weights * losses).sum() / weights.sum().clamp(min=_LEAST_TOTAL)
         self._lower.zero_grad()
         torch.autograd.backward(lower + normal)
         self._lower.step()

@@ -113,6 +113,14 @@ def test_without_an_upper_level_its_figures_are_missing_and_all_weights_equal(ma
     assert_array_equal(made.influence.numpy(), np.zeros(128))
 
 
+def test_a_batch_whose_samples_all_weigh_nothing_is_a_step_on_normals_alone(material: Material) -> None:
+    made = Trainer(material, settings(), fixed_weights=torch.zeros(len(material.samples)))
+    figures = trained(made, 2)
+    assert [f.lower_loss for f in figures] == [0.0, 0.0]
+    assert figures[1].normal_loss < figures[0].normal_loss
+    assert all(bool(torch.isfinite(value).all()) for value in made.head.parameters())
+
+
 @pytest.fixture(scope="module")
 def learned(material: Material) -> tuple[Trainer, list[EpochFigures]]:
     made = trainer(material, settings("bilevel", epochs=12))
@@ -132,6 +140,24 @@ def test_the_guards_keep_scores_from_collapse(learned: tuple[Trainer, list[Epoch
     for figures in learned[1]:
         assert 0.3 < figures.mean_score < 0.7
         assert figures.effective_share > 0.4
+
+
+def test_after_the_last_epoch_the_estimator_goes_back_to_the_lowest_smoothed_validation_loss(
+    material: Material,
+) -> None:
+    few = replace(material, samples=material.samples.take(np.arange(32)))  # soon known by heart
+    made = trainer(few, settings("bilevel", epochs=20))
+    smoothed, weights, influence = [], [], []
+    for _ in range(20):
+        loss = made.epoch().upper_loss
+        smoothed.append(loss if not smoothed else 0.5 * (smoothed[-1] + loss))
+        weights.append(made.weights(few.samples.description).numpy())
+        influence.append(made.influence.numpy().copy())
+    best = int(np.argmin(smoothed))
+    assert best < 19
+    assert_array_equal(weights[-1], weights[best])
+    assert_array_equal(influence[-1], influence[best])
+    assert not np.array_equal(weights[-1], weights[-2])
 
 
 def test_samples_of_shuffled_masks_weigh_less_than_sound_ones(
