@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bisqad.cells import NormalCells, SampleCells
 from bisqad.config import Method, TrainConfig
+from bisqad.head import head_for
 from bisqad.metrics import image_auroc
 from bisqad.training import EpochFigures, Material, Trainer, train_head
 from manifests.records import SampleRecord
@@ -142,22 +143,32 @@ def test_the_guards_keep_scores_from_collapse(learned: tuple[Trainer, list[Epoch
         assert figures.effective_share > 0.4
 
 
-def test_after_the_last_epoch_the_estimator_goes_back_to_the_lowest_smoothed_validation_loss(
-    material: Material,
-) -> None:
+def is_fresh(made: Trainer) -> bool:
+    fresh = head_for(made.material.normals, 16, seed=made.config.seed).state_dict()
+    return all(torch.equal(value, fresh[name]) for name, value in made.head.state_dict().items())
+
+
+def test_a_head_that_overfits_begins_anew(material: Material) -> None:
     few = replace(material, samples=material.samples.take(np.arange(32)))  # soon known by heart
-    made = trainer(few, settings("bilevel", epochs=20))
-    smoothed, weights, influence = [], [], []
-    for _ in range(20):
+    made = trainer(few, settings("bilevel", epochs=24))
+    overfitted: list[int] = []
+    resumed: Trainer | None = None
+    lowest, since = np.inf, 0
+    for epoch in range(24):
         loss = made.epoch().upper_loss
-        smoothed.append(loss if not smoothed else 0.5 * (smoothed[-1] + loss))
-        weights.append(made.weights(few.samples.description).numpy())
-        influence.append(made.influence.numpy().copy())
-    best = int(np.argmin(smoothed))
-    assert best < 19
-    assert_array_equal(weights[-1], weights[best])
-    assert_array_equal(influence[-1], influence[best])
-    assert not np.array_equal(weights[-1], weights[-2])
+        since = 0 if loss < lowest else since + 1
+        lowest = min(lowest, loss)
+        if since == 2 and epoch < 23:
+            overfitted.append(epoch)
+            lowest, since = np.inf, 0
+        assert (since == 0 and not np.isfinite(lowest)) == is_fresh(made)
+        if len(overfitted) == 1 and resumed is None:
+            resumed = trainer(few, settings("bilevel", epochs=24))
+            resumed.load_state(made.state())
+    assert overfitted
+    assert resumed is not None
+    trained(resumed, 23 - overfitted[0])
+    same_state(made, resumed)
 
 
 def test_samples_of_shuffled_masks_weigh_less_than_sound_ones(
