@@ -268,7 +268,8 @@ def ranked_draw(bench: Bench, setting: Setting, seed: int) -> Draw:
 def headroom_draw(bench: Bench, setting: Setting, seed: int) -> Draw:
     """Equal weights and the oracle's, away from real defects."""
     one = drawn(bench, setting, seed=seed)
-    return _trained(one, weights_of(one, METHODS[:2]), None)
+    made = weights_of(one, METHODS[:2])
+    return _trained(one, {name: made[name] for name in METHODS[:2]}, None)
 
 
 def _trained(one: Drawn, made: Mapping[str, Tensor], real: JudgedCells | None) -> Draw:
