@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-dev demo test check bench verification realism fidelity detection synergy hypergradients sqe clean
+.PHONY: help install install-dev demo test check bench verification realism fidelity detection synergy hypergradients sqe sqe-worth clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ hypergradients: $(VENV)/.installed-dev ## Time the ways to a hypergradient and w
 sqe: $(VENV)/.installed-dev ## Train the quality estimator that ships, from embedded pictures alone, and write docs/sqe.md
 	$(BIN)/maphc2f generate build/sqe-corpus --config recipes/sqe.yaml --workers $(WORKERS)
 	$(BIN)/python -m bisqad.sqe_training build/sqe-corpus --out refine/sqe.safetensors --card docs/sqe.md
+
+sqe-worth: $(VENV)/.installed-dev ## Judge the quality estimator on real defects (DATA=folder of mtd) and write docs/sqe-worth.md
+	$(BIN)/python -m benchmarks.sqe_worth --data $(DATA) --workers $(WORKERS)
 
 clean: ## Remove .venv, the demo and every cache
 	rm -rf $(VENV) $(DEMO) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info

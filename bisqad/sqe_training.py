@@ -559,6 +559,9 @@ column of figures is of estimators that never saw that kind of corruption. `cont
 those of its ring) and `agreement` (overlap of the mask with the change above its best threshold) need no learning.
 
 {table}
+What its scores are worth as weights of training samples, and how well they rank what samples are worth, is measured on
+real defects in [docs/sqe-worth.md](sqe-worth.md).
+
 ## Calibration
 
 {calibration}

@@ -5,6 +5,10 @@ level, after every step of the lower: one mechanism, another each time, is left 
 held-out groups and held-out normals (and real defects, if there are some) make the validation loss; one forward-mode
 product through the optimiser's step gives the hypergradient of every weight of the batch, and the estimator follows.
 
+A hypergradient of one step sees no further than that step. Once the head knows samples of large weight by heart, what
+lowers the validation loss at once is whatever unteaches it, and that is bad samples: weights that were right turn over.
+Where the validation loss has not fallen for two epochs, the head therefore begins anew, and the estimator goes on.
+
 All that is random in an epoch follows from the seed and the epoch's number, so that a run that was stopped goes on as
 if it had not been.
 """
@@ -33,6 +37,8 @@ __all__ = ["EpochFigures", "Material", "Trainer", "train_head"]
 _UPPER_SAMPLES = 64
 _UPPER_NORMALS = 32
 _LEAST_RATE = 0.02  # of the learning rate, at the end of the cosine
+_PATIENCE = 2  # epochs without a lower validation loss, after which the head begins anew
+_LEAST_TOTAL = 1e-12  # of a batch's weights: one whose samples all weigh nothing is a step on normals alone
 
 
 @dataclass(frozen=True)
@@ -108,10 +114,7 @@ class Trainer:
         self.material, self.config = material, config
         self.estimator, self._fixed = estimator, fixed_weights
         self.head = head_for(material.normals, config.detector.hidden, seed=config.seed)
-        optimiser = config.optimiser
-        self._lower = torch.optim.AdamW(
-            self.head.parameters(), lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay
-        )
+        self._lower = self._optimiser()
         self._upper = (
             torch.optim.Adam(self.estimator.weight_head.parameters(), lr=config.bilevel.learning_rate)
             if self.estimator is not None
@@ -121,6 +124,7 @@ class Trainer:
         self.influence, self.seen = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
         self._mechanisms = material.samples.mechanisms
         self._held_out = _positions_by_mechanism(material)
+        self._lowest, self._epochs_since = math.inf, 0  # validation loss of this head, and epochs since then
         self.epochs_done = 0
 
     def epoch(self) -> EpochFigures:
@@ -137,6 +141,8 @@ class Trainer:
             figures.append(self._step(chosen, rng))
         self.epochs_done += 1
         mean = np.mean(figures, axis=0)
+        if self.estimator is not None and self.epochs_done < optimiser.epochs:
+            self._begin_anew_where_overfitted(float(mean[2]))
         return EpochFigures(number, float(self._lower.param_groups[0]["lr"]), *(float(value) for value in mean))
 
     def weights(self, description: Tensor) -> Tensor:
@@ -153,6 +159,7 @@ class Trainer:
         if self.estimator is not None and self._upper is not None:
             found |= {f"estimator.{name}": value for name, value in self.estimator.state_dict().items()}
             found |= _optimiser_state("upper", self._upper)
+            found["overfitting"] = torch.tensor([self._lowest, self._epochs_since], dtype=torch.float64)
         found |= {"influence": self.influence, "seen": self.seen, "epochs_done": torch.tensor(self.epochs_done)}
         return {name: value.detach().clone().contiguous() for name, value in found.items()}
 
@@ -169,8 +176,23 @@ class Trainer:
         if self.estimator is not None and self._upper is not None:
             self.estimator.load_state_dict(_below("estimator.", state))
             _load_optimiser("upper", self._upper, state)
+            self._lowest, since = state["overfitting"].tolist()
+            self._epochs_since = int(since)
         self.influence, self.seen = state["influence"].clone(), state["seen"].clone()
         self.epochs_done = int(state["epochs_done"])
+
+    def _optimiser(self) -> torch.optim.AdamW:
+        settings = self.config.optimiser
+        return torch.optim.AdamW(self.head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+    def _begin_anew_where_overfitted(self, validation_loss: float) -> None:
+        self._epochs_since = 0 if validation_loss < self._lowest else self._epochs_since + 1
+        self._lowest = min(self._lowest, validation_loss)
+        if self._epochs_since == _PATIENCE:
+            fresh = head_for(self.material.normals, self.config.detector.hidden, seed=self.config.seed)
+            self.head.load_state_dict(fresh.state_dict())
+            self._lower = self._optimiser()
+            self._lowest, self._epochs_since = math.inf, 0
 
     def _step(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> tuple[float, ...]:
         """One step of both levels on the samples at positions ``chosen``; the figures of `EpochFigures`."""
@@ -211,7 +233,7 @@ class Trainer:
         losses = losses_of_cells(self.head, params, cells, labels)
         logits = self.head(normals)
         normal = functional.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
-        lower = (weights * losses).sum() / weights.sum()
+        lower = (weights * losses).sum() / weights.sum().clamp(min=_LEAST_TOTAL)
         self._lower.zero_grad()
         torch.autograd.backward(lower + normal)
         self._lower.step()

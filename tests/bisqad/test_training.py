@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bisqad.cells import NormalCells, SampleCells
 from bisqad.config import Method, TrainConfig
+from bisqad.head import head_for
 from bisqad.metrics import image_auroc
 from bisqad.training import EpochFigures, Material, Trainer, train_head
 from manifests.records import SampleRecord
@@ -113,6 +114,14 @@ def test_without_an_upper_level_its_figures_are_missing_and_all_weights_equal(ma
     assert_array_equal(made.influence.numpy(), np.zeros(128))
 
 
+def test_a_batch_whose_samples_all_weigh_nothing_is_a_step_on_normals_alone(material: Material) -> None:
+    made = Trainer(material, settings(), fixed_weights=torch.zeros(len(material.samples)))
+    figures = trained(made, 2)
+    assert [f.lower_loss for f in figures] == [0.0, 0.0]
+    assert figures[1].normal_loss < figures[0].normal_loss
+    assert all(bool(torch.isfinite(value).all()) for value in made.head.parameters())
+
+
 @pytest.fixture(scope="module")
 def learned(material: Material) -> tuple[Trainer, list[EpochFigures]]:
     made = trainer(material, settings("bilevel", epochs=12))
@@ -132,6 +141,34 @@ def test_the_guards_keep_scores_from_collapse(learned: tuple[Trainer, list[Epoch
     for figures in learned[1]:
         assert 0.3 < figures.mean_score < 0.7
         assert figures.effective_share > 0.4
+
+
+def is_fresh(made: Trainer) -> bool:
+    fresh = head_for(made.material.normals, 16, seed=made.config.seed).state_dict()
+    return all(torch.equal(value, fresh[name]) for name, value in made.head.state_dict().items())
+
+
+def test_a_head_that_overfits_begins_anew(material: Material) -> None:
+    few = replace(material, samples=material.samples.take(np.arange(32)))  # soon known by heart
+    made = trainer(few, settings("bilevel", epochs=24))
+    overfitted: list[int] = []
+    resumed: Trainer | None = None
+    lowest, since = np.inf, 0
+    for epoch in range(24):
+        loss = made.epoch().upper_loss
+        since = 0 if loss < lowest else since + 1
+        lowest = min(lowest, loss)
+        if since == 2 and epoch < 23:
+            overfitted.append(epoch)
+            lowest, since = np.inf, 0
+        assert (since == 0 and not np.isfinite(lowest)) == is_fresh(made)
+        if len(overfitted) == 1 and resumed is None:
+            resumed = trainer(few, settings("bilevel", epochs=24))
+            resumed.load_state(made.state())
+    assert overfitted
+    assert resumed is not None
+    trained(resumed, 23 - overfitted[0])
+    same_state(made, resumed)
 
 
 def test_samples_of_shuffled_masks_weigh_less_than_sound_ones(
