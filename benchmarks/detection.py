@@ -396,6 +396,7 @@ def main() -> None:
     variants = [v for v in VARIANTS if not wanted or any(v.name.startswith(w) for w in wanted)]
     found = run(setting, contenders, variants, range(options.seeds), lambda line: print(line, flush=True))
     text = page(found, data.name, setting.count, len(setting.left_out))
+    (options.out / "pictures").mkdir(parents=True, exist_ok=True)
     write_atomic(options.out / f"detection-{data.name}.md", text.encode())
     write_atomic(options.out / "pictures" / f"detection-{data.name}.png", picture(found))
 
