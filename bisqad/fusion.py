@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bisqad.metrics import image_auroc, pixel_average_precision
@@ -24,6 +25,7 @@ __all__ = ["Fusion", "HeldOutMaps", "choose_fusion"]
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _HIGHEST = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)  # share of the cells; 0: the highest one alone
 _CELLS_AT_MOST = 50_000
+_EQUAL = 5e-5  # values that differ by less are the same
 
 
 @dataclass(frozen=True)
@@ -118,23 +120,38 @@ def choose_fusion(held_out: Sequence[HeldOutMaps], *, head: BorderProfile, dista
     Returns
     -------
     Fusion
-        Where several do equally well, the one nearest to an even mixture.
+        Few mechanisms tell little, and real defects are others: of all choices that fall no farther short of the best
+        than one standard error over the mechanisms, the one nearest to an even mixture.
     """
     standardised = [maps.standardised() for maps in held_out]
     labels = [maps.labels for maps in held_out]
     pixel = {share: _pixel_ap(standardised, labels, share) for share in _SHARES}
     image = {(share, top): _image_auroc(standardised, labels, share, top) for share in _SHARES for top in _HIGHEST}
-    map_share = max(_SHARES, key=lambda share: (round(pixel[share], 4), -abs(share - 0.5)))
-    image_share, top = max(image, key=lambda choice: (round(image[choice], 4), -abs(choice[0] - 0.5)))
+    map_share = min(_as_good_as_the_best(pixel), key=lambda share: (round(abs(share - 0.5), 6), -pixel[share].mean()))
+    image_share, top = min(
+        _as_good_as_the_best(image), key=lambda choice: (round(abs(choice[0] - 0.5), 6), -image[choice].mean())
+    )
     return Fusion(
         head=head,
         distance=distance,
         map_share=map_share,
         image_share=image_share,
         highest=top,
-        image_auroc=image[image_share, top],
-        pixel_ap=pixel[map_share],
+        image_auroc=float(image[image_share, top].mean()),
+        pixel_ap=float(pixel[map_share].mean()),
     )
+
+
+_Choice = TypeVar("_Choice")
+_Floats = NDArray[np.float64]
+
+
+def _as_good_as_the_best(reached: Mapping[_Choice, _Floats]) -> list[_Choice]:
+    """Choices whose values (K,), one a mechanism, are on average within one standard error of those of the best."""
+    best = max(reached.values(), key=lambda values: float(values.mean()))
+    short = {choice: best - values for choice, values in reached.items()}
+    error = {c: v.std(ddof=1) / np.sqrt(len(v)) if len(v) > 1 else 0.0 for c, v in short.items()}
+    return [choice for choice, missing in short.items() if missing.mean() <= error[choice] + _EQUAL]
 
 
 _Standardised = Sequence[tuple[list[Tensor], list[Tensor]]]
@@ -150,20 +167,22 @@ def _mean_of_highest(values: Tensor, share: float) -> Tensor:
     return values.flatten().topk(torch.sym_max(1, cells)).values.mean()  # type: ignore[no-untyped-call]
 
 
-def _image_auroc(maps: _Standardised, labels: Sequence[Sequence[Tensor]], share: float, top: float) -> float:
+def _image_auroc(maps: _Standardised, labels: Sequence[Sequence[Tensor]], share: float, top: float) -> _Floats:
+    """By mechanism."""
     found = []
     for (heads, distances), own in zip(maps, labels, strict=True):
         mixed = [_mixed(h, d, share) for h, d in zip(heads, distances, strict=True)]
         scores = [float(_mean_of_highest(m, top)) for m in mixed]
         found.append(image_auroc(scores, [bool(label.any()) for label in own]))
-    return float(np.mean(found))
+    return np.array(found)
 
 
-def _pixel_ap(maps: _Standardised, labels: Sequence[Sequence[Tensor]], share: float) -> float:
+def _pixel_ap(maps: _Standardised, labels: Sequence[Sequence[Tensor]], share: float) -> _Floats:
+    """By mechanism."""
     found = []
     for (heads, distances), own in zip(maps, labels, strict=True):
         values = torch.cat([_mixed(h, d, share).flatten() for h, d in zip(heads, distances, strict=True)])
         truth = torch.cat([label.flatten() for label in own])
         every = -(-len(values) // _CELLS_AT_MOST)
         found.append(pixel_average_precision([values[None, ::every].numpy()], [truth[None, ::every].numpy()]))
-    return float(np.mean(found))
+    return np.array(found)

@@ -11,6 +11,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor
 
+from bisqad import fusion
 from bisqad.fusion import Fusion, HeldOutMaps, choose_fusion
 from bisqad.profile import BorderProfile
 
@@ -109,3 +110,17 @@ def test_json_without_a_part_is_refused(missing: str) -> None:
     del values[missing]
     with pytest.raises(KeyError):
         Fusion.from_json(values)
+
+
+def test_of_choices_no_worse_than_chance_all_are_kept_and_of_others_none() -> None:
+    reached = {
+        "best": np.array([0.90, 0.80, 0.85, 0.95]),
+        "as good": np.array([0.95, 0.70, 0.90, 0.93]),  # better here, worse there
+        "a little worse everywhere": np.array([0.89, 0.79, 0.84, 0.94]),
+        "poor": np.array([0.60, 0.55, 0.50, 0.58]),
+    }
+    assert fusion._as_good_as_the_best(reached) == ["best", "as good"]
+
+
+def test_of_one_mechanism_the_best_choice_alone_is_kept() -> None:
+    assert fusion._as_good_as_the_best({0.1: np.array([0.8]), 0.5: np.array([0.79])}) == [0.1]
