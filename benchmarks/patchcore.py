@@ -63,7 +63,7 @@ VARIANTS: tuple[Variant, ...] = tuple(
 @torch.inference_mode()
 def patch_features(picture: NDArray[np.uint8], network: EfficientNetLite0, border: str) -> Tensor:
     """Patches (1024, C) of a picture (H, W, 3), row by row on a grid of 32 x 32."""
-    x = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    x = torch.from_numpy(np.require(picture, requirements=["C", "W"])).permute(2, 0, 1)[None].float()
     maps = []
     for values in network(x):
         pooled = functional.avg_pool2d(values, 3, stride=1, padding=1, count_include_pad=border == "zeros")

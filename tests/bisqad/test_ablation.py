@@ -53,7 +53,7 @@ def test_results_are_written_as_json_table_and_picture(tmp_path: Path) -> None:
 
 
 def test_a_higher_value_is_farther_to_the_right_in_the_plot() -> None:
-    pixels = np.asarray(ablation._plot(FIGURES))
+    pixels = np.asarray(ablation.plot(FIGURES))
     for panel in range(len(MEASURES)):
         left = ablation._LEFT + ablation._PANEL * panel
         middles = []
@@ -66,7 +66,7 @@ def test_a_higher_value_is_farther_to_the_right_in_the_plot() -> None:
 
 def test_equal_figures_can_be_drawn() -> None:
     same = {step.name: {measure: [1.0] for measure in MEASURES} for step in STEPS}
-    assert ablation._plot(same).height > 100
+    assert ablation.plot(same).height > 100
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
