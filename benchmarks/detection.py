@@ -52,7 +52,17 @@ from pipeline.generate import generate
 from pipeline.recipe import Recipe, only_mechanisms
 from refine.backbone import EfficientNetLite0
 
-__all__ = ["CONTENDERS", "CachedExtractor", "Contender", "Painted", "PaintedCorpus", "looked_at", "run"]
+__all__ = [
+    "CONTENDERS",
+    "CachedExtractor",
+    "Contender",
+    "Painted",
+    "PaintedCorpus",
+    "Setting",
+    "looked_at",
+    "run",
+    "stored_figures",
+]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _REFERENCES = ("cutpaste", "poisson", "perlin")
@@ -197,6 +207,10 @@ class Setting:
         """Of a contender's training."""
         return self.work / "runs" / f"{_slug(contender)}-{seed}"
 
+    def figures_file(self, name: str, seed: int) -> Path:
+        """Where a contender's figures are kept."""
+        return self.work / "figures" / f"{_slug(name)}-{seed}.json"
+
     def recipe(self, mechanisms: Sequence[str]) -> Recipe:
         """Of the corpus of these mechanisms; ours keep their stages."""
         stages = ("paste", "render", "npcf") if set(mechanisms) == set(_OURS) else ()
@@ -254,12 +268,22 @@ def run(
     return found
 
 
+def stored_figures(setting: Setting, names: Sequence[str], seeds: Sequence[int]) -> dict[str, list[Figures]]:
+    """What `run` found before, as far as it came."""
+    found: dict[str, list[Figures]] = {}
+    for name in names:
+        for path in (setting.figures_file(name, seed) for seed in seeds):
+            for reading, figures in (json.loads(path.read_bytes()) if path.is_file() else {}).items():
+                found.setdefault(reading, []).append(figures)
+    return found
+
+
 def _slug(name: str) -> str:
     return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _stored(setting: Setting, name: str, seed: int, make: Callable[[], dict[str, Figures]]) -> dict[str, Figures]:
-    path = setting.work / "figures" / f"{_slug(name)}-{seed}.json"
+    path = setting.figures_file(name, seed)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(make(), indent=1).encode())
@@ -378,6 +402,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="contenders whose names begin so")
+    parser.add_argument("--stored", action="store_true", help="show what earlier runs found; train nothing")
     parser.add_argument("--foreground", default="auto", choices=("auto", "object", "texture"))
     parser.add_argument("--out", type=Path, default=_ROOT / "docs")
     options = parser.parse_args()
@@ -394,7 +419,10 @@ def main() -> None:
     wanted = options.only
     contenders = [c for c in CONTENDERS if not wanted or any(c.name.startswith(w) for w in wanted)]
     variants = [v for v in VARIANTS if not wanted or any(v.name.startswith(w) for w in wanted)]
-    found = run(setting, contenders, variants, range(options.seeds), lambda line: print(line, flush=True))
+    if options.stored:
+        found = stored_figures(setting, [*(c.name for c in contenders), "PatchCore"], range(options.seeds))
+    else:
+        found = run(setting, contenders, variants, range(options.seeds), lambda line: print(line, flush=True))
     text = page(found, data.name, setting.count, len(setting.left_out))
     (options.out / "pictures").mkdir(parents=True, exist_ok=True)
     write_atomic(options.out / f"detection-{data.name}.md", text.encode())

@@ -27,14 +27,13 @@ def page(found: Found, data: str, count: int, left_out: int) -> str:
     best = best_patchcore(found)
     shown = [name for name in found if not name.endswith(_ALONE) and not name.startswith(_PATCHCORE)]
     shown += [best] if best else []
-    seeds = max(len(figures) for figures in found.values())
     lines = [
         f"# Detection of real defects: {data}",
         "",
         f"Made by `python -m benchmarks.detection --data <{data}>`; do not edit by hand.",
         "",
-        f"One detector and one budget ({count} samples) for every corpus; mean and half the width of the 95 % interval",
-        f"over {seeds} seeds. {left_out} real defects that the detector was designed on are left out of the judging.",
+        f"One detector and one budget ({count} samples) for every corpus; mean over seeds, and half the width of its",
+        f"95 % interval where there are several. {left_out} real defects that the detector was designed on are left out.",
         "Of PatchCore the variant is shown that comes out best on the judged photographs.",
         "",
         *_table(found, shown, MEASURES),
@@ -73,13 +72,18 @@ def picture(found: Found) -> bytes:
 
 def _cell(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
-    return "{:.3f} ± {:.3f}".format(*summary(known)) if known else "-"
+    if not known:
+        return "-"
+    mean, half = summary(known)
+    return f"{mean:.3f} ± {half:.3f}" if len(known) > 1 else f"{mean:.3f}"
 
 
 def _table(found: Found, names: Sequence[str], measures: Sequence[str]) -> list[str]:
-    lines = ["| learned from | " + " | ".join(m.replace("_", " ") for m in measures) + " |"]
-    lines.append("|---|" + "--:|" * len(measures))
-    lines += [f"| {n} | " + " | ".join(_cell([f[m] for f in found[n]]) for m in measures) + " |" for n in names]
+    lines = ["| learned from | seeds | " + " | ".join(m.replace("_", " ") for m in measures) + " |"]
+    lines.append("|---|" + "--:|" * (1 + len(measures)))
+    for name in names:
+        cells = [str(len(found[name])), *(_cell([figures[m] for figures in found[name]]) for m in measures)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 

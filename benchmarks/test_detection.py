@@ -89,6 +89,8 @@ def test_contenders_are_trained_and_judged_and_shown(setting: Setting) -> None:
     assert detection_report.picture(found).startswith(b"\x89PNG")
     again = run(setting, wanted, VARIANTS[:2], [0], told.append)
     assert again == found
+    names = [*(contender.name for contender in wanted), "PatchCore"]
+    assert detection.stored_figures(setting, names, [0, 1]) == found
 
 
 def test_looked_at_are_two_of_each_type_and_always_the_same(parts: Path) -> None:
