@@ -33,7 +33,7 @@ def page(found: Found, data: str, count: int, left_out: int) -> str:
         f"Made by `python -m benchmarks.detection --data <{data}>`; do not edit by hand.",
         "",
         f"One detector and one budget ({count} samples) for every corpus; mean over seeds, and half the width of its",
-        f"95 % interval where there are several. {left_out} real defects that the detector was designed on are left out.",
+        f"95 % interval where there are several. {left_out} real defects, which the design was looked at on, are left out.",
         "Of PatchCore the variant is shown that comes out best on the judged photographs.",
         "",
         *_table(found, shown, MEASURES),
