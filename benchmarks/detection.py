@@ -279,7 +279,7 @@ def stored_figures(setting: Setting, names: Sequence[str], seeds: Sequence[int])
 
 
 def _slug(name: str) -> str:
-    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    return re.sub("[^a-z0-9+]+", "-", name.lower()).strip("-")
 
 
 def _stored(setting: Setting, name: str, seed: int, make: Callable[[], dict[str, Figures]]) -> dict[str, Figures]:

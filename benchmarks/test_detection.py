@@ -93,6 +93,11 @@ def test_contenders_are_trained_and_judged_and_shown(setting: Setting) -> None:
     assert detection.stored_figures(setting, names, [0, 1]) == found
 
 
+def test_no_two_contenders_share_a_folder(setting: Setting) -> None:
+    folders = {setting.run_folder(contender.name, 0) for contender in CONTENDERS}
+    assert len(folders) == len({contender.name for contender in CONTENDERS}) == len(CONTENDERS)
+
+
 def test_looked_at_are_two_of_each_type_and_always_the_same(parts: Path) -> None:
     drawn = looked_at(parts)
     assert len(drawn) == 2
