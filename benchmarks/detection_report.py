@@ -14,6 +14,7 @@ Found = Mapping[str, Sequence[Mapping[str, Any]]]
 
 _ALONE = (", head alone", ", normality alone")
 _PATCHCORE = "PatchCore"
+_TITLES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP", "aupro": "AUPRO"}
 
 
 def best_patchcore(found: Found) -> str:
@@ -30,10 +31,10 @@ def page(found: Found, data: str, count: int, left_out: int) -> str:
     lines = [
         f"# Detection of real defects: {data}",
         "",
-        f"Made by `python -m benchmarks.detection --data <{data}>`; do not edit by hand.",
+        f"Made by `python -m benchmarks.detection --data <{data}> --count {count}`; do not edit by hand.",
         "",
-        f"One detector and one budget ({count} samples) for every corpus; mean over seeds, and half the width of its",
-        "95 % interval where there are several. The detector's design was looked at on",
+        f"One detector and one budget ({count} samples) for every corpus; mean over seeds, and 1.96 standard errors where",
+        "there are several seeds: of two they tell little. The detector's design was looked at on",
         f"{left_out} real defects, which are left out. Of PatchCore the variant is shown that comes out best here.",
         "",
         *_table(found, shown, MEASURES),
@@ -79,7 +80,7 @@ def _cell(values: Sequence[float | None]) -> str:
 
 
 def _table(found: Found, names: Sequence[str], measures: Sequence[str]) -> list[str]:
-    lines = ["| learned from | seeds | " + " | ".join(m.replace("_", " ") for m in measures) + " |"]
+    lines = ["| learned from | seeds | " + " | ".join(_TITLES[m] for m in measures) + " |"]
     lines.append("|---|" + "--:|" * (1 + len(measures)))
     for name in names:
         cells = [str(len(found[name])), *(_cell([figures[m] for figures in found[name]]) for m in measures)]
