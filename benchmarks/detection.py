@@ -65,6 +65,7 @@ __all__ = [
 ]
 
 _ROOT = Path(__file__).resolve().parent.parent
+_WORK = _ROOT / "build" / "detection"
 _REFERENCES = ("cutpaste", "poisson", "perlin")
 _OURS = ("fracture", "craze", "pitting", "dent", "warp")
 _RESAMPLES = 20  # intervals are over seeds
@@ -397,8 +398,10 @@ def _with_scores(figures: Figures, scores: Sequence[float], tested: Sequence[Pho
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="data set in the layout of MVTec AD")
-    parser.add_argument("--work", type=Path, help="folder for corpora, features and figures")
-    parser.add_argument("--count", type=int, default=500, help="samples of each corpus")
+    parser.add_argument(
+        "--work", type=Path, default=_ROOT / "build" / "detection", help="for corpora, features and figures"
+    )
+    parser.add_argument("--count", type=int, default=250, help="samples of each corpus")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="contenders whose names begin so")
@@ -409,7 +412,7 @@ def main() -> None:
     data: Path = options.data.resolve()
     setting = Setting(
         data=data,
-        work=options.work or _ROOT / "build" / "detection" / data.name,
+        work=options.work / f"{data.name}-{options.count}",
         count=options.count,
         config=TrainConfig.model_validate(_SETTINGS),
         left_out=looked_at(data),
@@ -423,7 +426,7 @@ def main() -> None:
         found = stored_figures(setting, [*(c.name for c in contenders), "PatchCore"], range(options.seeds))
     else:
         found = run(setting, contenders, variants, range(options.seeds), lambda line: print(line, flush=True))
-    text = page(found, data.name, setting.count, len(setting.left_out))
+    text = page(found, data.name, setting.count, len(setting.left_out), foreground=setting.foreground)
     (options.out / "pictures").mkdir(parents=True, exist_ok=True)
     write_atomic(options.out / f"detection-{data.name}.md", text.encode())
     write_atomic(options.out / "pictures" / f"detection-{data.name}.png", picture(found))

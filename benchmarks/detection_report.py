@@ -23,7 +23,7 @@ def best_patchcore(found: Found) -> str:
     return max(names, key=lambda name: summary([f["image_auroc"] for f in found[name]])[0], default="")
 
 
-def page(found: Found, data: str, count: int, left_out: int) -> str:
+def page(found: Found, data: str, count: int, left_out: int, *, foreground: str = "auto") -> str:
     """Markdown: all measures, by type of defect, and what the halves of each detector do alone."""
     best = best_patchcore(found)
     shown = [name for name in found if not name.endswith(_ALONE) and not name.startswith(_PATCHCORE)]
@@ -31,7 +31,8 @@ def page(found: Found, data: str, count: int, left_out: int) -> str:
     lines = [
         f"# Detection of real defects: {data}",
         "",
-        f"Made by `python -m benchmarks.detection --data <{data}> --count {count}`; do not edit by hand.",
+        f"Made by `python -m benchmarks.detection --data <{data}> --count {count} --foreground {foreground}`;",
+        "do not edit by hand.",
         "",
         f"One detector and one budget ({count} samples) for every corpus; mean over seeds, and 1.96 standard errors",
         "where there are several seeds: of two they tell little. The detector's design was looked at on",

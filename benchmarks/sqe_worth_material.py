@@ -23,7 +23,7 @@ from benchmarks.peers.painter import Painter
 from benchmarks.peers.target import Target
 from bisqad.cells import NormalCells, NormalPicture, SampleCells, cell_labels, draw_cells
 from bisqad.config import TrainConfig
-from bisqad.corruptions import Specimen, corrupt, specimen_of
+from bisqad.corruptions import Specimen, corrupt, others_by_group, specimen_of
 from bisqad.features import FeatureExtractor, mask_to_working_size, to_working_size
 from bisqad.inspection_set import Photograph, read_photograph
 from manifests import Corpus, Sample
@@ -46,7 +46,6 @@ __all__ = [
 
 SOUND = "sound"
 KINDS = ("shuffled_mask", "shifted_mask", "resized_mask", "ghost")  # their labels are wrong: ghost's change has none
-_OTHERS = 12  # samples of a group that its corrupted ones borrow from
 _BLOCK = 8  # samples in a file, and pictures in a pass of the network
 _EVERY = 2  # cells from one judged cell to the next
 _UPPER, _JUDGE = 0.2, 0.2  # of the normal photographs
@@ -76,7 +75,7 @@ def versions(
 ) -> Versions:
     """Cells of a corpus's samples, sound and corrupted."""
     cache.mkdir(parents=True, exist_ok=True)
-    pools, parts, records = _pools(corpus), [], []
+    pools, parts, records = others_by_group(corpus), [], []
     for start in range(0, len(corpus), _BLOCK):
         few = [corpus[k] for k in range(start, min(start + _BLOCK, len(corpus)))]
         ids = [f"{sample.record.id} {sample.record.image_sha256} {sample.record.mask_sha256}" for sample in few]
@@ -100,17 +99,6 @@ def versions(
 def _cache_file(cache: Path, extractor: FeatureExtractor, what: Sequence[str]) -> Path:
     name = hashlib.sha256("\n".join([extractor.identity, *what]).encode()).hexdigest()[:32]
     return cache / f"{name}.safetensors"
-
-
-def _pools(corpus: Corpus) -> dict[int, list[tuple[str, Specimen]]]:
-    """Of each group some samples with their ids, evenly over the corpus."""
-    groups = np.array(corpus.table["group"].to_pylist())
-    pools = {}
-    for group in np.unique(groups).tolist():
-        at = np.flatnonzero(groups == group)
-        chosen = at[np.unique(np.linspace(0, len(at) - 1, _OTHERS).astype(np.int64))]
-        pools[group] = [(corpus[k].record.id, specimen_of(corpus[k])) for k in chosen.tolist()]
-    return pools
 
 
 def _block(

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bisqad.cells import eight_bit_colour
-from manifests import Sample
+from manifests import Corpus, Sample
 
-__all__ = ["CORRUPTIONS", "Specimen", "corrupt", "specimen_of"]
+__all__ = ["CORRUPTIONS", "Specimen", "corrupt", "others_by_group", "specimen_of"]
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -44,6 +44,7 @@ _Array = TypeVar("_Array", NDArray[np.bool_], NDArray[np.float32])
 _VISIBLE_LEVELS: Final = 8.0  # of 255, as label.visible_threshold
 _LEAST_DISAGREEMENT: Final = 0.35  # 1 - overlap / union, from which on a mask is another one
 _TRIES: Final = 40
+_OTHERS: Final = 12  # samples of a group that its corrupted ones borrow from
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,17 @@ _Corruption = Callable[[Specimen, Sequence[Specimen], _Draw], Specimen | None]
 def specimen_of(sample: Sample) -> Specimen:
     """A stored sample of 8 or 16 bits, grey or colour."""
     return Specimen(eight_bit_colour(sample.image), sample.mask > 0, eight_bit_colour(sample.source), sample.foreground)
+
+
+def others_by_group(corpus: Corpus) -> dict[int, list[tuple[str, Specimen]]]:
+    """What corrupted samples may borrow from: of each group up to 12 samples with their ids, evenly over the corpus."""
+    groups = np.array(corpus.table["group"].to_pylist())
+    found = {}
+    for group in np.unique(groups).tolist():
+        at = np.flatnonzero(groups == group)
+        chosen = at[np.unique(np.linspace(0, len(at) - 1, _OTHERS).astype(np.int64))]
+        found[group] = [(corpus[k].record.id, specimen_of(corpus[k])) for k in chosen.tolist()]
+    return found
 
 
 def corrupt(kind: str, specimen: Specimen, others: Sequence[Specimen], *, seed: int) -> Specimen | None:

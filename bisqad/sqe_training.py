@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch.nn import functional
 
-from bisqad.corruptions import CORRUPTIONS, Specimen, corrupt, specimen_of
+from bisqad.corruptions import CORRUPTIONS, Specimen, corrupt, others_by_group, specimen_of
 from manifests import Corpus, Sample
 from manifests.durable import write_atomic
 from manifests.errors import CorpusError, MaphError
@@ -62,7 +62,6 @@ _Flags = NDArray[np.bool_]
 _Values = NDArray[np.float64]
 
 _GREY_SHARE: Final = 0.5  # of the samples are seen without their colour
-_OTHERS: Final = 12  # samples of a group that its corrupted ones borrow from
 _PARTS: Final = (0.6, 0.2, 0.2)  # of the groups: to train, to calibrate, to test
 
 _STEPS: Final = 1000
@@ -136,7 +135,7 @@ def describe_corpus(corpus: Corpus, *, seed: int = 0, advance: Advance | None = 
     """
     if not len(corpus):
         raise CorpusError(f"{corpus.path}: no accepted sample to learn from; look at maphc2f info")
-    pools = _pools(corpus)
+    pools = others_by_group(corpus)
     values, kinds, groups = [], [], []
     for number, sample in enumerate(corpus):
         others = [specimen for name, specimen in pools[sample.record.group] if name != sample.record.id]
@@ -147,17 +146,6 @@ def describe_corpus(corpus: Corpus, *, seed: int = 0, advance: Advance | None = 
         if advance is not None:
             advance(number + 1, len(corpus))
     return Described(np.concatenate(values), np.array(kinds), np.array(groups, dtype=np.int64))
-
-
-def _pools(corpus: Corpus) -> dict[int, list[tuple[str, Specimen]]]:
-    """Of each group some samples with their ids, evenly over the corpus."""
-    groups = np.array(corpus.table["group"].to_pylist())
-    pools = {}
-    for group in np.unique(groups).tolist():
-        at = np.flatnonzero(groups == group)
-        chosen = at[np.unique(np.linspace(0, len(at) - 1, _OTHERS).astype(np.int64))]
-        pools[group] = [(corpus[k].record.id, specimen_of(corpus[k])) for k in chosen.tolist()]
-    return pools
 
 
 def _versions(sample: Sample, others: Sequence[Specimen], *, seed: int) -> dict[str, Specimen]:
