@@ -36,11 +36,13 @@ __all__ = [
     "quantity",
     "turn_array",
     "turn_back",
+    "turn_components",
     "turn_trajectory",
     "turn_vector",
 ]
 
 NumberT = TypeVar("NumberT", int, float)
+ComponentT = TypeVar("ComponentT", float, NDArray[Any])
 
 MAX_SEGMENTS = 1024  # segments kept of the cracks of one trajectory; the first to open are kept
 
@@ -230,11 +232,25 @@ def turn_array(values: NDArray[Any], dihedral: int) -> NDArray[Any]:
 
 def turn_vector(vy: NDArray[Any], vx: NDArray[Any], dihedral: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Turn a vector field (components down and to the right, on the last two axes) with its square."""
-    if dihedral >= 4:
-        vx = -vx
-    for _ in range(dihedral % 4):  # a quarter turn counter-clockwise takes right to up, and down to right
-        vy, vx = -vx, vy
+    vy, vx = turn_components(vy, vx, dihedral)
     return turn_array(vy, dihedral), turn_array(vx, dihedral)
+
+
+def turn_components(y: ComponentT, x: ComponentT, dihedral: int) -> tuple[ComponentT, ComponentT]:
+    """Turn components down and to the right, of vectors or of places relative to the square's middle.
+
+    Parameters
+    ----------
+    y, x : float, or arrays of one shape
+        Components, in any unit.
+    dihedral : int
+        0..7, see `turn_array`.
+    """
+    if dihedral >= 4:
+        x = -x
+    for _ in range(dihedral % 4):  # a quarter turn counter-clockwise takes right to up, and down to right
+        y, x = -x, y
+    return y, x
 
 
 def turn_trajectory(trajectory: Trajectory, dihedral: int) -> Trajectory:
@@ -245,10 +261,7 @@ def turn_trajectory(trajectory: Trajectory, dihedral: int) -> Trajectory:
         fields["displacement_y"], fields["displacement_x"] = pair
     crack = trajectory.crack
     if crack is not None:
-        y, x = crack.segments[:, 0::2] - 0.5, crack.segments[:, 1::2] - 0.5
-        x = -x if dihedral >= 4 else x
-        for _ in range(dihedral % 4):
-            y, x = -x, y
+        y, x = turn_components(crack.segments[:, 0::2] - 0.5, crack.segments[:, 1::2] - 0.5, dihedral)
         crack = replace(crack, segments=(np.stack([y, x], axis=-1).reshape(-1, 4) + 0.5).astype(np.float32))
     return replace(trajectory, fields=fields, crack=crack)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from physics.mechanism import MechanismParams, ParamsT, Trajectory
+from physics.mechanism import MechanismParams, ParamsT, Trajectory, turn_components
 
 __all__ = ["Rectangle", "draw_rectangle", "grow_rectangle", "refine_rectangle", "turn_rectangle"]
 
@@ -88,19 +88,12 @@ def _overlap(place: NDArray[np.float64], half: float, n: int) -> NDArray[np.floa
 def turn_rectangle(rectangle: Rectangle, dihedral: int) -> Rectangle:
     """See `physics.mechanism.Mechanism`."""
 
-    def turned(y: float, x: float) -> tuple[float, float]:
-        x = -x if dihedral >= 4 else x
-        for _ in range(dihedral % 4):
-            y, x = -x, y
-        return y, x
-
     def moved(point: tuple[float, float]) -> tuple[float, float]:
-        y, x = turned(point[0] - 0.5, point[1] - 0.5)
+        y, x = turn_components(point[0] - 0.5, point[1] - 0.5, dihedral)
         return y + 0.5, x + 0.5
 
-    return replace(
-        rectangle, middle=moved(rectangle.middle), anchor=moved(rectangle.anchor), axis=turned(*rectangle.axis)
-    )
+    axis = turn_components(*rectangle.axis, dihedral)
+    return replace(rectangle, middle=moved(rectangle.middle), anchor=moved(rectangle.anchor), axis=axis)
 
 
 def refine_rectangle(params: ParamsT, rectangle: Rectangle) -> tuple[ParamsT, Rectangle]:
