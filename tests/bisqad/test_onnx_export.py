@@ -36,6 +36,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "bisqad.md"
 # In spreads of normal cells. A distance of zero is the root of a rounding error: up to 1e-3 next to a remembered cell.
 ATOL = 5e-5
+RTOL = 2e-5  # sums of hundreds of float32 terms, in another order on every kind of processor
 ATOL_REMEMBERED = 2e-2
 REMEMBERED = 0.05  # distance below which a cell is next to a remembered one
 
@@ -60,11 +61,11 @@ class Exported:
             wanted = self.detector.found(head, distance, working.shape[:2], working.shape[:2])
         score_map, score = self.found(working)
         assert score_map.shape == working.shape[:2]
-        assert_allclose(score, wanted.score, rtol=0, atol=ATOL)
+        assert_allclose(score, wanted.score, rtol=RTOL, atol=ATOL)
         remembered = ndimage.minimum_filter(distance.numpy(), size=7) < REMEMBERED
         remembered = remembered.repeat(4, 0).repeat(4, 1)[: working.shape[0], : working.shape[1]]
         assert_allclose(score_map, wanted.score_map, rtol=0, atol=ATOL_REMEMBERED)
-        assert_allclose(score_map[~remembered], wanted.score_map[~remembered], rtol=0, atol=ATOL)
+        assert_allclose(score_map[~remembered], wanted.score_map[~remembered], rtol=RTOL, atol=ATOL)
 
 
 def stretching(detector: Detector) -> Detector:
@@ -197,7 +198,7 @@ def test_the_documented_program_gives_the_detectors_verdict(
         names: dict[str, Any] = {}
         exec(documented, names)  # noqa: S102 - our own page
         wanted = exported.detector.inspect(read_image(crack))
-        assert_allclose(names["score"][0], wanted.score, rtol=0, atol=ATOL)
+        assert_allclose(names["score"][0], wanted.score, rtol=RTOL, atol=ATOL)
         assert names["anomalous"] == wanted.anomalous
         assert names["abnormal"].shape == wanted.score_map.shape
 
