@@ -31,8 +31,8 @@ demo: $(VENV)/.installed ## Generate, verify and show a corpus from the embedded
 	$(BIN)/maphc2f sheet $(DEMO)/corpus $(DEMO)/sheet.png
 	@echo "Done. Open $(DEMO)/sheet.png: image, mask and fields side by side."
 
-test: $(VENV)/.installed-dev ## Run all tests
-	$(BIN)/pytest
+test: $(VENV)/.installed-dev ## Run all tests, a process a core
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: $(VENV)/.installed-dev ## Lint, format, types, layers and dependencies
 	$(BIN)/ruff check .

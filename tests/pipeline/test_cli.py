@@ -22,6 +22,7 @@ from manifests import Corpus, __version__
 from manifests.records import SampleStatus
 from physics.registry import MECHANISMS
 from pipeline import cli
+from pipeline.commands.summary import REMEDIES
 from pipeline.generate import Interrupted
 from pipeline.inspection_card import draw_cards
 from pipeline.mechanism_reference import mechanism_reference, parameter_rows
@@ -552,8 +553,8 @@ def test_failed_samples_are_explained_with_the_remedy(
 
 
 def test_remedies_name_settings_that_there_are() -> None:
-    assert set(cli._REMEDIES) == set(SampleStatus) - {SampleStatus.OK}
-    named = {pair for text in cli._REMEDIES.values() for pair in re.findall(r"(\w+)\.(\w+)", text)}
+    assert set(REMEDIES) == set(SampleStatus) - {SampleStatus.OK}
+    named = {pair for text in REMEDIES.values() for pair in re.findall(r"(\w+)\.(\w+)", text)}
     assert {("npcf", "max_cycles"), ("placement", "defects")} <= named
     for section, setting in named:
         assert setting in type(getattr(Recipe(), section)).model_fields, (section, setting)

@@ -1,0 +1,226 @@
+"""Commands that make a corpus and keep it sound: generate, plan, bank, score, verify."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from manifests import layout
+from manifests.command_line import errors
+from manifests.console import ConsoleProgress, bytes_text, duration_text
+from manifests.corpus import Corpus
+from pipeline.commands.summary import print_summary
+from pipeline.commands.terminal import (
+    BankOption,
+    ConfigOption,
+    CountOption,
+    KeepStagesOption,
+    MechanismOption,
+    Out,
+    PolicyOption,
+    SeedOption,
+    SizeOption,
+    SourceOption,
+    WorkersOption,
+    app,
+    console,
+    interruptible,
+    must_be_corpus,
+    must_be_picture,
+    recipe_of,
+    save_picture,
+    shared_bank_of,
+)
+
+__all__ = ["bank", "generate", "plan", "score", "verify"]
+
+
+@app.command(
+    rich_help_panel="Make a corpus",
+    epilog="Examples: [cyan]maphc2f generate out --source mvtec:data/bottle --count 1000[/cyan]   "
+    "[cyan]maphc2f generate out --config recipes/demo.yaml --workers 4[/cyan]   "
+    "Stopped or killed? The same command goes on where it was.",
+)
+def generate(
+    out: Out,
+    config: ConfigOption = None,
+    source: SourceOption = None,
+    count: CountOption = None,
+    size: SizeOption = None,
+    seed: SeedOption = None,
+    mechanism: MechanismOption = None,
+    policy: PolicyOption = None,
+    bank: BankOption = None,
+    keep_stages: KeepStagesOption = False,
+    workers: WorkersOption = 1,
+) -> None:
+    """Make a corpus, or go on with one that was interrupted."""
+    recipe = recipe_of(config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages)
+    shared = shared_bank_of(bank)
+    from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where and when they are needed
+
+    with ConsoleProgress(console) as progress, interruptible():
+        outcome = job.generate(
+            out, recipe, workers=workers, progress=progress, announce=progress.announce_stop, shared_bank=shared
+        )
+    print_summary(outcome.info)
+    console.print(f"[green]done[/green]: {out}; check it with [cyan]maphc2f verify {out}[/cyan]")
+
+
+@app.command(
+    rich_help_panel="Make a corpus",
+    epilog="Examples: [cyan]maphc2f plan out --config recipes/mtd.yaml[/cyan]   "
+    "More of what helped a trainer: [cyan]maphc2f plan next --config recipes/mtd.yaml --policy run/policy.json[/cyan]",
+)
+def plan(
+    out: Out,
+    config: ConfigOption = None,
+    source: SourceOption = None,
+    count: CountOption = None,
+    size: SizeOption = None,
+    seed: SeedOption = None,
+    mechanism: MechanismOption = None,
+    policy: PolicyOption = None,
+    keep_stages: KeepStagesOption = False,
+    workers: WorkersOption = 1,
+) -> None:
+    """Write the plan, show it, and estimate time and disk from a few samples made for the purpose."""
+    recipe = recipe_of(config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages)
+    from pipeline import estimate
+    from pipeline import generate as job
+
+    with ConsoleProgress(console) as progress, interruptible():
+        prepared = job.prepare(out, recipe, workers=workers, progress=progress)
+    table = Table(
+        title=f"plan of {recipe.name}: {len(prepared.plan):,} samples at {recipe.size} px", title_justify="left"
+    )
+    for heading in ("category", "photographs", "samples", "mechanisms", "shards"):
+        table.add_column(heading, justify="left" if heading in {"category", "mechanisms"} else "right")
+    photographs = Counter(f"{row.dataset}/{row.category}" for row in prepared.sources if row.index >= 0)
+    for key, number in photographs.items():
+        rows = [row for row in prepared.plan if f"{row.dataset}/{row.category}" == key]
+        mix = Counter(row.mechanism for row in rows)
+        mechanisms = ", ".join(f"{name} {n:,}" for name, n in mix.items())
+        table.add_row(key, f"{number:,}", f"{len(rows):,}", mechanisms, str(len({row.shard for row in rows})))
+    console.print(table)
+    expected = estimate.measure(out, recipe, prepared)
+    console.print(
+        f"about [bold]{duration_text(expected.seconds / workers)}[/bold] on {workers} worker(s) and "
+        f"[bold]{bytes_text(expected.bytes)}[/bold] of disk, measured on {expected.measured} samples "
+        f"({1 / expected.sample_s:.0f} images/s and {1e3 * expected.trajectory_s:.0f} ms a trajectory on one worker)"
+    )
+
+
+@app.command(
+    rich_help_panel="Make a corpus",
+    epilog="Example: [cyan]maphc2f verify out[/cyan]   Exit code 1 if anything is wrong.",
+)
+def verify(out: Out) -> None:
+    """Check a corpus from its files up, and say exactly what is wrong."""
+    must_be_corpus(out)
+    from pipeline.verification import verify_corpus
+
+    with ConsoleProgress(console) as progress:
+        report = verify_corpus(out, advance=progress.count("verifying", "shards"))
+    for problem in report.problems:
+        errors.print(f"[red]wrong[/red] {problem}", markup=True)
+    counts = f"{report.samples:,} samples, {report.files:,} files, {bytes_text(report.bytes)}"
+    if report.problems:
+        errors.print(f"{len(report.problems)} problem(s) in {out} ({counts})")
+        raise typer.Exit(1)
+    console.print(f"[green]verified[/green]: {out} is whole ({counts})")
+
+
+@app.command(
+    rich_help_panel="Make a corpus",
+    epilog="Examples: [cyan]maphc2f score out[/cyan]   [cyan]maphc2f score out --sqe sqe.safetensors[/cyan]   "
+    "`bisqad export RUN --sqe sqe.safetensors` gives an estimator that a detector has taught.",
+)
+def score(
+    out: Out,
+    sqe: Annotated[
+        Path | None, typer.Option("--sqe", metavar="FILE", help="The estimator; default: the one shipped.")
+    ] = None,
+) -> None:
+    """Score the samples of a finished corpus by an estimator; no picture is touched."""
+    must_be_corpus(out)
+    from pipeline.scoring import score_corpus
+
+    with ConsoleProgress(console) as progress:
+        made = score_corpus(out, sqe, advance=progress.count("scoring", "samples"))
+    quality, weight = Corpus(out).scores(made.sqe_sha256)
+    table = Table(title=f"estimator {made.sqe_sha256[:12]} on {made.samples:,} samples", title_justify="left")
+    for heading in ("", "least", "5 %", "median", "mean", "95 %", "most"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, values in (("quality", quality), ("weight", weight)):
+        if len(values):
+            low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
+            cells = (values.min(), low, middle, values.mean(), high, values.max())
+            table.add_row(name, *(f"{float(cell):.3f}" for cell in cells))
+    console.print(table)
+    console.print(f"[green]done[/green]: {out / made.path}; in Python: Corpus(...).scores({made.sqe_sha256[:12]!r})")
+
+
+@app.command(
+    rich_help_panel="Make a corpus",
+    epilog="Example: [cyan]maphc2f bank out --source mvtec:data/bottle --count 1000[/cyan]   "
+    "Then, for another recipe with the same mechanisms and seed: [cyan]maphc2f generate more --bank out …[/cyan]   "
+    "Of a corpus that is there, show its bank: [cyan]maphc2f bank out --picture bank.png[/cyan]",
+)
+def bank(
+    out: Out,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="PICTURE.png", help="Where to draw it; default: OUT-bank.png.")
+    ] = None,
+    config: ConfigOption = None,
+    source: SourceOption = None,
+    count: CountOption = None,
+    size: SizeOption = None,
+    seed: SeedOption = None,
+    mechanism: MechanismOption = None,
+    policy: PolicyOption = None,
+    shared: BankOption = None,
+    workers: WorkersOption = 1,
+) -> None:
+    """Simulate the trajectories that a recipe needs, or show those of a corpus: size, cost and a picture."""
+    target = picture or out.absolute().with_name(f"{out.absolute().name}-bank.png")
+    must_be_picture(target)
+    from pipeline import generate as job
+    from pipeline.bank_sheet import draw_bank
+    from pipeline.bank_summary import summarise_bank
+    from pipeline.store import open_output, read_identity
+
+    given = (config, source, count, size, seed, mechanism, policy)
+    is_there = (out / layout.CONFIG).is_file() and not any(given)
+    recipe = read_identity(out).recipe if is_there else recipe_of(*given)
+    if (out / layout.CORPUS).is_file():
+        if not is_there:
+            open_output(out, recipe)  # refuses another recipe than the corpus was made with
+    else:
+        with ConsoleProgress(console) as progress, interruptible():
+            job.fill_bank(
+                out,
+                recipe,
+                workers=workers,
+                progress=progress,
+                announce=progress.announce_stop,
+                shared_bank=shared_bank_of(shared),
+            )
+    found = summarise_bank(out, recipe)
+    table = Table(title=f"bank of {recipe.name}", title_justify="left")
+    for heading in ("mechanism", "trajectories", "states", "disk", "simulated in", "a trajectory", "a state"):
+        table.add_column(heading, justify="left" if heading == "mechanism" else "right")
+    for row in found:
+        cost = duration_text(row.seconds) if row.seconds else "copied"
+        per_one = f"{1e3 * row.seconds / row.simulated:.0f} ms" if row.simulated else "-"
+        per_state = f"{1e3 * row.seconds / (row.simulated * row.states):.1f} ms" if row.simulated else "-"
+        table.add_row(
+            row.mechanism, f"{row.trajectories:,}", str(row.states), bytes_text(row.bytes), cost, per_one, per_state
+        )
+    console.print(table)
+    save_picture(target, draw_bank(out, recipe, {row.mechanism: row.trajectories for row in found}))
