@@ -43,7 +43,7 @@ def quality_of(samples: Sequence[Judged]) -> list[float]:
     found = np.zeros(len(samples))
     for numbers in shapes.values():
         parts = [np.stack(part) for part in zip(*(samples[k] for k in numbers), strict=True)]
-        found[numbers] = _scorer(None).score(*parts)[0]
+        found[numbers] = _scorer(None).quality(*parts)
     return [round(float(value), _DECIMALS) for value in found]
 
 

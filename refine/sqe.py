@@ -171,7 +171,9 @@ NAMES: Final = tuple([f"in_mask_{k}" for k in range(_SEEN)] + [f"in_ring_{k}" fo
 DESCRIPTION_SIZE: Final = len(NAMES)
 
 
-def describe(images: Picture, masks: Mask, sources: Picture, foregrounds: Mask | None = None) -> NDArray[np.float32]:
+def describe(
+    images: Picture, masks: Mask, sources: Picture, foregrounds: Mask | None = None, *, seen: bool = True
+) -> NDArray[np.float32]:
     """Description of B samples.
 
     Parameters
@@ -183,6 +185,8 @@ def describe(images: Picture, masks: Mask, sources: Picture, foregrounds: Mask |
         Where the defect is labelled; may be empty.
     foregrounds : (B, S, S) bool array, optional
         Where the part is; by default everywhere.
+    seen : bool
+        Whether to run the network. Its columns stay 0 without it: the quality does not look at them, the weight does.
 
     Returns
     -------
@@ -196,12 +200,13 @@ def describe(images: Picture, masks: Mask, sources: Picture, foregrounds: Mask |
     """
     parts = np.ones_like(masks) if foregrounds is None else foregrounds
     _check(images, masks, sources, parts)
-    described = np.empty((len(images), DESCRIPTION_SIZE), dtype=np.float32)
+    described = np.zeros((len(images), DESCRIPTION_SIZE), dtype=np.float32)
     with _one_thread(), torch.inference_mode():
         for start in range(0, len(images), _AT_ONCE):
             rows = range(start, min(start + _AT_ONCE, len(images)))
             views = [_View(images[k], masks[k], sources[k], parts[k]) for k in rows]
-            described[rows.start : rows.stop, : 2 * _SEEN] = _seen_by_network(views)
+            if seen:
+                described[rows.start : rows.stop, : 2 * _SEEN] = _seen_by_network(views)
             for k, view in zip(rows, views, strict=True):
                 described[k, 2 * _SEEN :] = _measured(view)
     return np.clip(described, -_BOUND, _BOUND, out=described)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 
 from manifests.errors import InputError
+from refine.scoring import Scorer
 from refine.sqe import DESCRIPTION_SIZE, NAMES, SQE, describe, load_sqe, save_sqe
 
 SIDE = 96
@@ -75,6 +76,15 @@ def test_a_sample_is_described_the_same_in_any_batch_and_on_any_number_of_thread
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_quality_is_the_same_bit_for_bit_without_the_network() -> None:
+    images, masks, sources = samples(6)
+    parts = np.ones_like(masks)
+    scorer = Scorer()
+    quality, _ = scorer.score(images, masks, sources, parts)
+    assert_array_equal(scorer.quality(images, masks, sources, parts), quality)
+    assert len(set(quality)) == 6
 
 
 @settings(max_examples=30)
