@@ -23,6 +23,7 @@ from pipeline.commands.terminal import (
     MechanismOption,
     Out,
     PolicyOption,
+    ScaleTestOption,
     SeedOption,
     SizeOption,
     SourceOption,
@@ -44,6 +45,7 @@ __all__ = ["bank", "generate", "plan", "score", "verify"]
     rich_help_panel="Make a corpus",
     epilog="Examples: [cyan]maphc2f generate out --source mvtec:data/bottle --count 1000[/cyan]   "
     "[cyan]maphc2f generate out --config recipes/demo.yaml --workers 4[/cyan]   "
+    "[cyan]maphc2f generate big --config recipes/maphc2f-115987.yaml --scale-test --workers 8[/cyan]   "
     "Stopped or killed? The same command goes on where it was.",
 )
 def generate(
@@ -57,10 +59,13 @@ def generate(
     policy: PolicyOption = None,
     bank: BankOption = None,
     keep_stages: KeepStagesOption = False,
+    scale_test: ScaleTestOption = False,
     workers: WorkersOption = 1,
 ) -> None:
     """Make a corpus, or go on with one that was interrupted."""
-    recipe = recipe_of(config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages)
+    recipe = recipe_of(
+        config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages, scale_test=scale_test
+    )
     shared = shared_bank_of(bank)
     from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where and when they are needed
 
@@ -87,10 +92,13 @@ def plan(
     mechanism: MechanismOption = None,
     policy: PolicyOption = None,
     keep_stages: KeepStagesOption = False,
+    scale_test: ScaleTestOption = False,
     workers: WorkersOption = 1,
 ) -> None:
     """Write the plan, show it, and estimate time and disk from a few samples made for the purpose."""
-    recipe = recipe_of(config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages)
+    recipe = recipe_of(
+        config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages, scale_test=scale_test
+    )
     from pipeline import estimate
     from pipeline import generate as job
 

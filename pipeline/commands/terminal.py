@@ -12,7 +12,7 @@ from rich.console import Console
 
 from manifests import layout
 from manifests.config import RefineStage, parse_source
-from manifests.errors import OutputError
+from manifests.errors import ConfigError, OutputError
 from manifests.policy import read_policy
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "MechanismOption",
     "Out",
     "PolicyOption",
+    "ScaleTestOption",
     "SeedOption",
     "SizeOption",
     "SourceOption",
@@ -92,6 +93,12 @@ BankOption = Annotated[
 KeepStagesOption = Annotated[
     bool, typer.Option("--keep-stages", help="Store paste, render and npcF beside each picture, for `sheet --stages`.")
 ]
+ScaleTestOption = Annotated[
+    bool,
+    typer.Option(
+        "--scale-test", help="Take 30 embedded categories for the recipe's sources, to try its size on this machine."
+    ),
+]
 WorkersOption = Annotated[int, typer.Option("--workers", metavar="W", min=1, max=1024, help="Processes that compute.")]
 
 
@@ -105,6 +112,7 @@ def recipe_of(
     policy: Path | None = None,
     *,
     keep_stages: bool = False,
+    scale_test: bool = False,
 ) -> Recipe:
     """The recipe that the options ask for; they go before what RECIPE.yaml says.
 
@@ -120,6 +128,12 @@ def recipe_of(
     }
     if policy is not None:
         overrides["policy"] = read_policy(policy)
+    if scale_test:
+        from pipeline.sources.builtin import scale_test_sources
+
+        if source:
+            raise ConfigError("--scale-test takes embedded pictures for all sources; leave --source out")
+        overrides["sources"] = [spec.model_dump(exclude_none=True) for spec in scale_test_sources()]
     if source:
         overrides["sources"] = [parse_source(text).model_dump(exclude_none=True) for text in source]
     recipe = load_recipe(config, overrides=overrides)

@@ -15,10 +15,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.config import SourceSpec
 from manifests.pictures import DecodeError, decode, eight_bits
 from pipeline.sources.procedural import IMAGES_PER_SURFACE, SURFACES, surface_image
 
-__all__ = ["BUILTIN_CATEGORIES", "builtin_image", "builtin_licence", "builtin_size", "bundled_photograph"]
+__all__ = [
+    "BUILTIN_CATEGORIES",
+    "builtin_image",
+    "builtin_licence",
+    "builtin_size",
+    "bundled_photograph",
+    "scale_test_sources",
+]
 
 _BUNDLED_MAX_PIXELS: Final = 1_000_000
 _CC0_SURFACE: Final = "CC0-1.0 (procedural surface made by this program)"
@@ -57,6 +65,18 @@ def builtin_size(category: str) -> int:
         rows, columns = _BUNDLED[category].windows
         return rows * columns
     return IMAGES_PER_SURFACE
+
+
+def scale_test_sources() -> list[SourceSpec]:
+    """30 categories, as many as the reference recipe has, to try its size without its photographs.
+
+    They are the embedded ones, under three names: what comes of it tells of time, memory and disk, and trains nothing.
+    """
+    names = [(f"embedded_{k // len(BUILTIN_CATEGORIES) + 1}", k % len(BUILTIN_CATEGORIES)) for k in range(30)]
+    return [
+        SourceSpec(kind="builtin", name=name, categories=tuple(BUILTIN_CATEGORIES[k] for n, k in names if n == name))
+        for name in dict.fromkeys(n for n, _ in names)
+    ]
 
 
 def builtin_licence(category: str) -> str:

@@ -17,6 +17,7 @@ from manifests.policy import PlacePolicy, at_border
 from manifests.records import PlanRow, SourceRecord, SourceStatus, plan_row_id
 from physics.placement import Placement
 from physics.registry import MECHANISMS
+from pipeline.inventory import find_categories
 from pipeline.planning import (
     CategorySources,
     DrawnPlacement,
@@ -30,6 +31,7 @@ from pipeline.planning import (
     trace_outline,
 )
 from pipeline.recipe import Recipe, load_recipe
+from pipeline.sources.builtin import BUILTIN_CATEGORIES, scale_test_sources
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SIZE = 64
@@ -133,6 +135,15 @@ def test_reference_recipe_shares_115987_samples_over_30_categories() -> None:
     assert sum(counts) == 115_987
     assert sorted(set(counts)) == [3866, 3867]
     assert counts.count(3867) == 7
+
+
+def test_a_scale_test_has_as_many_categories_as_the_reference_recipe() -> None:
+    sources = [source.model_dump(exclude_none=True) for source in scale_test_sources()]
+    recipe = load_recipe(RECIPES / "maphc2f-115987.yaml", overrides={"sources": sources})
+    found = find_categories(recipe)
+    assert len({(category.dataset, category.category) for category in found}) == len(found) == 30
+    assert {category.category for category in found} == set(BUILTIN_CATEGORIES)
+    assert recipe.count == 115_987
 
 
 def test_plan_holds_exactly_the_count_over_30_categories() -> None:
