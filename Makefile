@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-dev demo test check bench verification realism fidelity detection synergy hypergradients sqe sqe-worth clean
+.PHONY: help install install-dev demo test check bench verification realism fidelity detection synergy hypergradients sqe sqe-worth docs clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,9 @@ sqe: $(VENV)/.installed-dev ## Train the quality estimator that ships, from embe
 
 sqe-worth: $(VENV)/.installed-dev ## Judge the quality estimator on real defects (DATA=folder of mtd) and write docs/sqe-worth.md
 	$(BIN)/python -m benchmarks.sqe_worth --data $(DATA) --workers $(WORKERS)
+
+docs: $(VENV)/.installed-dev ## Build the documentation as a site: open build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean: ## Remove .venv, the demo and every cache
 	rm -rf $(VENV) $(DEMO) build dist .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info

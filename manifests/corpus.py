@@ -1,5 +1,7 @@
 """The reader of a stored corpus: samples by position, by shard or by filter, with nothing but NumPy, Zarr and Arrow.
 
+Examples
+--------
 >>> corpus = Corpus("out")                        # doctest: +SKIP
 >>> sample = corpus[0]                            # doctest: +SKIP
 >>> sample.image.shape, sample.mask.dtype         # doctest: +SKIP
