@@ -21,8 +21,8 @@ from pipeline.foreground import Foreground, estimate_foreground
 from pipeline.inspection import InspectedCategory
 from pipeline.planning import shard_rows
 from pipeline.recipe import Recipe, config_sha256
-from pipeline.sources.readers import Category, LoadedSource, list_categories, read_source
 from pipeline.single_writer import publish_shard
+from pipeline.sources.readers import Category, LoadedSource, list_categories, read_source
 from pipeline.store import ArraySpec, StagedFile, create_array, stage_shard
 from refine.passes import OpticsArrays, measure_optics
 

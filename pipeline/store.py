@@ -32,7 +32,7 @@ from manifests import layout
 from manifests.corpus import read_array
 from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, fsync_path, write_atomic
 from manifests.errors import CorpusError, OutputError
-from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
+from manifests.hashing import canonical_json, code_version, sha256_bytes
 from manifests.records import SCHEMA_VERSION, AnyCommit, CommitRecord, FileRecord, RowT, parse_commit
 from pipeline.recipe import Recipe, config_sha256
 
@@ -212,9 +212,7 @@ def stage_shard(
     return tuple(staged)
 
 
-def _encoded(
-    out: Path, root: str, key: str, name: str, values: NDArray[np.generic], shard: int
-) -> tuple[str, bytes]:
+def _encoded(out: Path, root: str, key: str, name: str, values: NDArray[np.generic], shard: int) -> tuple[str, bytes]:
     """Path of a shard's file, and its content as zarr writes it: in memory, from the array's metadata alone."""
     store = zarr.storage.MemoryStore()
     metadata = (out / root / key / name / "zarr.json").read_bytes()

@@ -34,6 +34,7 @@ from pipeline.recipe import Recipe, config_sha256
 from pipeline.scoring import quality_of
 from pipeline.single_writer import finished_shard, publish_shard
 from pipeline.store import ArraySpec, create_array, read_rows, stage_shard
+from refine.devices import current_device
 
 __all__ = [
     "MASK_VALUE",
@@ -96,10 +97,11 @@ class SampleSpec:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """A finished shard's record, and seconds spent by stage: for the log alone."""
+    """A finished shard's record; seconds spent by stage, and the device: for the log alone."""
 
     record: CommitRecord[SampleRecord]
     seconds: dict[str, float]
+    device: str
 
 
 def sample_fields(recipe: Recipe) -> tuple[FieldSpec, ...]:
@@ -180,7 +182,7 @@ def store_made(
     seconds: defaultdict[str, float] = defaultdict(float)
     there = [finished_shard(spec.out, spec.identity) for spec in specs]
     missing = [spec for spec, record in zip(specs, there, strict=True) if record is None]
-    results = [ShardResult(record=record, seconds={}) for record in there if record is not None]
+    results = [ShardResult(record, {}, current_device()) for record in there if record is not None]
     made = make(missing, seconds) if missing else iter(())
     for spec in missing:
         results.append(_store_shard(spec, list(itertools.islice(made, len(spec.rows))), seconds))
@@ -194,7 +196,7 @@ def _store_shard(spec: SampleSpec, made: Sequence[MadeSample], seconds: defaultd
     rows = tuple(sample.record for sample in made)
     record = publish_shard(spec.out, staged, spec.identity.model_copy(update={"rows": rows}))
     seconds["write"] += time.perf_counter() - start
-    return ShardResult(record=record, seconds=dict(seconds))
+    return ShardResult(record, dict(seconds), current_device())
 
 
 def _stacked(recipe: Recipe, made: Sequence[MadeSample]) -> dict[str, NDArray[Any]]:

@@ -13,8 +13,15 @@ import torch
 
 from manifests.errors import ConfigError
 
-__all__ = ["AUTO_DEVICE", "OutOfMemory", "current_device", "resolve_device", "shrink_batches", "use_device"]
-__all__ += ["values_at_once"]
+__all__ = [
+    "AUTO_DEVICE",
+    "OutOfMemory",
+    "current_device",
+    "resolve_device",
+    "shrink_batches",
+    "use_device",
+    "values_at_once",
+]
 
 AUTO_DEVICE = "auto"
 OutOfMemory = torch.OutOfMemoryError

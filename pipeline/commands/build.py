@@ -19,10 +19,12 @@ from pipeline.commands.terminal import (
     BankOption,
     ConfigOption,
     CountOption,
+    DeviceOption,
     KeepStagesOption,
     MechanismOption,
     Out,
     PolicyOption,
+    SchedulerOption,
     SeedOption,
     SizeOption,
     SourceOption,
@@ -32,6 +34,7 @@ from pipeline.commands.terminal import (
     interruptible,
     must_be_corpus,
     must_be_picture,
+    must_be_scheduler,
     recipe_of,
     save_picture,
     shared_bank_of,
@@ -44,6 +47,7 @@ __all__ = ["bank", "generate", "plan", "score", "verify"]
     rich_help_panel="Make a corpus",
     epilog="Examples: [cyan]maphc2f generate out --source mvtec:data/bottle --count 1000[/cyan]   "
     "[cyan]maphc2f generate out --config recipes/demo.yaml --workers 4[/cyan]   "
+    "On a Dask cluster: [cyan]maphc2f generate /shared/out --count 5000 --scheduler tcp://host:8786[/cyan]   "
     "Stopped or killed? The same command goes on where it was.",
 )
 def generate(
@@ -58,15 +62,26 @@ def generate(
     bank: BankOption = None,
     keep_stages: KeepStagesOption = False,
     workers: WorkersOption = 1,
+    scheduler: SchedulerOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Make a corpus, or go on with one that was interrupted."""
+    if scheduler is not None:
+        must_be_scheduler(scheduler, workers)
     recipe = recipe_of(config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages)
     shared = shared_bank_of(bank)
     from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where and when they are needed
 
     with ConsoleProgress(console) as progress, interruptible():
         outcome = job.generate(
-            out, recipe, workers=workers, progress=progress, announce=progress.announce_stop, shared_bank=shared
+            out,
+            recipe,
+            workers=workers,
+            scheduler=scheduler,
+            device=device,
+            progress=progress,
+            announce=progress.announce_stop,
+            shared_bank=shared,
         )
     print_summary(outcome.info)
     console.print(f"[green]done[/green]: {out}; check it with [cyan]maphc2f verify {out}[/cyan]")
