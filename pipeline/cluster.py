@@ -11,6 +11,7 @@ default ``120s`` (environment: ``DASK_MAPHC2F__PATIENCE``).
 
 from __future__ import annotations
 
+import json
 import platform
 import secrets
 import time
@@ -126,9 +127,10 @@ class ClusterExecutor(TaskLoop):
         self._patience_s = parse_timedelta(dask_config.get("maphc2f.patience", "120s"))
         self._name = f"maphc2f-{secrets.token_hex(4)}"
         self._workers: Mapping[str, Mapping[str, Any]] = {}
+        self._id = ""
         quiet_dask()
         try:
-            self._connect()
+            self._connect(lambda: False)
         except (OSError, TimeoutError) as error:
             raise InputError(
                 f"--scheduler {scheduler}: no scheduler answers ({_first_line(error)}); start `dask scheduler` and "
@@ -143,15 +145,20 @@ class ClusterExecutor(TaskLoop):
     def close(self) -> None:
         """Leave the cluster; tasks that nobody waits for any more are dropped, those that run are finished."""
         with suppress(OSError, TimeoutError):
-            self._client.unregister_worker_plugin(self._name)
+            if self._client.status == "running":
+                self._client.unregister_worker_plugin(self._name)
         self._drop_client()
 
-    def _connect(self) -> None:
+    def _connect(self, stop: Callable[[], bool]) -> None:
         """Connect, wait for a worker, ask everyone, and warm the workers."""
-        address = {"address" if "://" in self._scheduler else "scheduler_file": self._scheduler}
-        self._client = Client(**address, set_as_default=False, timeout=_CONNECT_S, name="maphc2f")
+        self._client = Client(_address(self._scheduler), set_as_default=False, timeout=_CONNECT_S, name="maphc2f")
         try:
-            self._wait_for_workers()
+            self._id = self._count()
+            if not self._workers:
+                self._note(f"waiting for workers at {self._scheduler}; Ctrl-C stops")
+            while not self._workers and not stop():
+                time.sleep(_RETRY_S)
+                self._count()
             self._ask()
             self._client.register_plugin(_WarmGuest(self._warm), name=self._name)
         except BaseException:
@@ -162,18 +169,11 @@ class ClusterExecutor(TaskLoop):
         with suppress(OSError, TimeoutError):
             self._client.close(timeout=_CONNECT_S)
 
-    def _wait_for_workers(self) -> None:
-        self._count()
-        if not self._workers:
-            self._note(f"waiting for workers at {self._scheduler}; Ctrl-C stops")
-        while not self._workers:
-            time.sleep(_RETRY_S)
-            self._count()
-
-    def _count(self) -> None:
-        """Who is there."""
+    def _count(self) -> str:
+        """See which workers are there; the scheduler's id, which no other has."""
         info = self._client.sync(self._client.scheduler.identity, n_workers=-1, callback_timeout=_CONNECT_S)
         self._workers = info["workers"]
+        return str(info["id"])
 
     def _ask(self) -> None:
         """Refuse a scheduler or a worker that runs something else, or does not see the folder."""
@@ -214,8 +214,11 @@ class ClusterExecutor(TaskLoop):
             return False
         had_some = bool(self._workers)
         try:
-            self._count()
-        except (OSError, TimeoutError):
+            if self._count() != self._id:  # Dask's client has found the next one by itself
+                return False
+        except TimeoutError:
+            return True  # it is busy: a connection that is lost says so
+        except OSError:
             return False
         if had_some and not self._workers:
             self._note(f"no worker is left at {self._scheduler}; waiting for one")
@@ -227,7 +230,7 @@ class ClusterExecutor(TaskLoop):
         deadline = time.monotonic() + self._patience_s
         while not stop():
             try:
-                self._connect()
+                self._connect(stop)
             except (OSError, TimeoutError):
                 if time.monotonic() > deadline:
                     raise MaphError(
@@ -238,6 +241,18 @@ class ClusterExecutor(TaskLoop):
             else:
                 self._note(f"the scheduler {self._scheduler} is back")
                 return
+
+
+def _address(scheduler: str) -> str:
+    """Where a scheduler is, given its address or its file; the file of one that was restarted says something new."""
+    if "://" in scheduler:
+        return scheduler
+    try:
+        return str(json.loads(Path(scheduler).read_bytes())["address"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"--scheduler {scheduler}: is no scheduler file; give the one of `dask scheduler --scheduler-file`"
+        ) from None
 
 
 def _mismatch(who: str, theirs: Software, ours: Software) -> str:

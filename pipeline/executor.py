@@ -218,7 +218,10 @@ class TaskLoop:
             return next((_Job(function, spec) for spec in waiting), None)
 
         def top_up() -> None:
-            while len(under_way) < _WINDOW * self._slots(on_device=on_device) and (job := next_job()) is not None:
+            while len(under_way) < _WINDOW * max(1, self._slots(on_device=on_device)):
+                job = next_job()
+                if job is None:
+                    return
                 resources = self._resources(on_device=on_device)
                 future = self._client.submit(self._wrapped(job.function), job.spec, pure=False, resources=resources)
                 under_way[future] = job

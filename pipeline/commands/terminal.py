@@ -173,7 +173,7 @@ def must_be_scheduler(scheduler: str, workers: int) -> None:
     """Refuse what is neither an address nor a file, and workers of our own beside those of the cluster."""
     if workers != 1:
         raise ConfigError(f"--workers {workers} with --scheduler {scheduler}: give one of them")
-    if "://" not in scheduler and not Path(scheduler).is_file():
+    if not scheduler.startswith(("tcp://", "tls://")) and not Path(scheduler).is_file():
         raise ConfigError(
             f"--scheduler {scheduler}: expected tcp://HOST:PORT or a scheduler file; there is no such file"
         )
