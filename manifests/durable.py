@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 __all__ = ["TEMPORARY_SUFFIX", "fsync_folders", "fsync_path", "write_atomic"]
@@ -13,12 +14,14 @@ TEMPORARY_SUFFIX = ".writing"
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a machine that loses power, sees the old content or the new, never half.
 
+    The temporary name is this call's own, on a folder that several machines share too.
+
     Raises
     ------
     OSError
         The system refused; no temporary file is left behind.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as stream:
             stream.write(data)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.corpus import Picture
+from manifests.errors import MaphError
 from manifests.records import PlannedDefect, PlanRow, SampleStatus, SourceRecord
 from manifests.seeds import Stage, stream
 from physics.mechanism import Crack
@@ -38,6 +39,7 @@ from pipeline.foreign import Donor, Material, covered, draw_material
 from pipeline.invariants import changed_pixels
 from pipeline.planning import DrawnPlacement, draw_placement, opening_width, trace_outline
 from pipeline.recipe import Recipe
+from refine.devices import OutOfMemory, current_device, shrink_batches, values_at_once
 from refine.passes import (
     CrackArrays,
     DefectInputs,
@@ -53,6 +55,7 @@ from refine.scene import PRODUCT_REFLECTANCE
 __all__ = ["Ingredients", "Placed", "Refined", "Result", "attempt_defects", "place"]
 
 _BATCH_VALUES = 8 * 256 * 256  # pixels x channels in one batch of windows: what a core's cache still holds
+_BYTES_A_VALUE = 400  # that the passes need at their peak: measured, see docs/cluster.md
 _OUTLINE_WIGGLE_CELLS = 0.25
 _SHAPE = ("depth", "height", "cover")  # what says where a defect is; product and displacement reach beyond
 _NO_RELIEF = ("opening", "damage", "cover")
@@ -250,9 +253,16 @@ def attempt_defects(
             by_kind.setdefault(placed.kind, []).append(placed)
     seconds["physics"] += time.perf_counter() - start
     for (_, side, channels, _), group in sorted(by_kind.items(), key=lambda item: item[0]):
-        step = max(1, _BATCH_VALUES // (side**2 * channels))
-        for first in range(0, len(group), step):
-            yield from _refine(recipe, group[first : first + step], seconds)
+        first = 0
+        while first < len(group):
+            values = values_at_once(_BATCH_VALUES, bytes_a_value=_BYTES_A_VALUE)
+            batch = group[first : first + max(1, values // (side**2 * channels))]
+            made = _refined(recipe, batch, seconds)
+            if made is None:  # too much for the device's memory
+                shrink_batches(len(batch) * side**2 * channels // 2)
+                continue
+            yield from (_verdict(recipe, placed, made, k) for k, placed in enumerate(batch))
+            first += len(batch)
 
 
 def place(recipe: Recipe, ingredients: Ingredients, attempt: int) -> Placed:
@@ -429,8 +439,14 @@ def _draw_look(recipe: Recipe, rng: np.random.Generator, *, channels: int) -> _L
     )
 
 
-def _refine(recipe: Recipe, batch: Sequence[Placed], seconds: defaultdict[str, float]) -> Iterator[Result]:
-    """Refine a batch of windows of one mechanism and size, and judge each."""
+def _refined(recipe: Recipe, batch: Sequence[Placed], seconds: defaultdict[str, float]) -> RefinedBatch | None:
+    """A batch of windows of one mechanism and size after the passes; None where memory is too short for it.
+
+    Raises
+    ------
+    MaphError
+        Memory is too short for a single window.
+    """
     inputs = DefectInputs(
         source=cast("Picture", np.stack([placed.source for placed in batch])),
         foreground=np.stack([placed.foreground for placed in batch]),
@@ -441,14 +457,25 @@ def _refine(recipe: Recipe, batch: Sequence[Placed], seconds: defaultdict[str, f
         relief=_relief_arrays(batch),
         foreign=_foreign_arrays(batch),
     )
-    made = refine_defects(
-        inputs, npcf=recipe.npcf, npcfpp=recipe.npcfpp, label=recipe.label, stages=recipe.store.stages
-    )
+    try:
+        made = refine_defects(
+            inputs, npcf=recipe.npcf, npcfpp=recipe.npcfpp, label=recipe.label, stages=recipe.store.stages
+        )
+    except OutOfMemory:
+        if len(batch) > 1:
+            return None
+        raise MaphError(
+            f"{current_device()}: has too little free memory for one window of {batch[0].window.side} px; "
+            "finished shards are safe: end other work on it, or go on with --device cpu"
+        ) from None
     for name, spent in made.seconds.items():
         seconds[name] += spent
-    for k, placed in enumerate(batch):
-        refined = _one_of(made, k)
-        yield Result(placed, _judge(recipe, placed, refined), refined)
+    return made
+
+
+def _verdict(recipe: Recipe, placed: Placed, batch: RefinedBatch, k: int) -> Result:
+    refined = _one_of(batch, k)
+    return Result(placed, _judge(recipe, placed, refined), refined)
 
 
 def _one_of(batch: RefinedBatch, k: int) -> Refined:

@@ -23,7 +23,8 @@ from physics.mechanism import MAX_SEGMENTS, Crack, Mechanism, MechanismParams, T
 from physics.registry import MECHANISMS
 from pipeline.planning import bank_stream
 from pipeline.recipe import Recipe, config_sha256
-from pipeline.store import ArraySpec, adopt_shard, commit, create_array, read_rows, write_shard
+from pipeline.single_writer import finished_shard, publish_shard
+from pipeline.store import ArraySpec, adopt_shard, create_array, read_rows, stage_shard
 
 __all__ = [
     "PER_SHARD",
@@ -136,10 +137,16 @@ def _array_specs(mechanism: Mechanism[Any, Any], params: MechanismParams, total:
 
 
 def store_trajectories(spec: BankSpec) -> BankResult:
-    """Simulate one shard of the bank and write it, or copy it from a bank that has it; the record last."""
+    """Simulate one shard of the bank and write it, or copy it from a bank that has it; the record last.
+
+    One that is there already, written by a worker that was lost before it could say so, is left as it is.
+    """
+    there = finished_shard(spec.out, _identity(spec))
+    if there is not None:
+        return BankResult(there, 0.0, adopted=False)
     if spec.shared is not None:
-        rows = spec.stop - spec.start
-        adopted = adopt_shard(spec.out, spec.shared, _identity(spec), BankRecord, paths=_paths(spec), rows=rows)
+        count = spec.stop - spec.start
+        adopted = adopt_shard(spec.out, spec.shared, _identity(spec), BankRecord, paths=_paths(spec), rows=count)
         if adopted is not None:
             return BankResult(adopted, 0.0, adopted=True)
     start = time.perf_counter()
@@ -148,11 +155,9 @@ def store_trajectories(spec: BankSpec) -> BankResult:
         mechanism.simulate(params, bank_stream(spec.recipe, spec.mechanism, t)) for t in range(spec.start, spec.stop)
     ]
     seconds = time.perf_counter() - start
-    files = write_shard(spec.out, BANK, spec.mechanism, _stacked(mechanism, made), shard=spec.shard)
-    record = _identity(spec).model_copy(
-        update={"files": files, "rows": tuple(_row(spec, spec.start + k, made_k) for k, made_k in enumerate(made))}
-    )
-    commit(spec.out, record)
+    staged = stage_shard(spec.out, BANK, spec.mechanism, _stacked(mechanism, made), shard=spec.shard)
+    rows = tuple(_row(spec, spec.start + k, made_k) for k, made_k in enumerate(made))
+    record = publish_shard(spec.out, staged, _identity(spec).model_copy(update={"rows": rows}))
     return BankResult(record, seconds, adopted=False)
 
 

@@ -17,11 +17,11 @@ from manifests.hashing import sha256_bytes
 from manifests.records import DefectRecord, PlannedDefect, PlanRow, SampleRecord, SampleStatus
 from physics.placement import Window, field_window, place_fields
 from physics.registry import MECHANISMS
-from pipeline.attempt import Placed, Refined, Result
+from pipeline.attempt import Ingredients, Placed, Refined, Result
 from pipeline.invariants import changed_pixels, touching, visible_change
 from pipeline.recipe import Recipe
 
-__all__ = ["MASK_VALUE", "MadeSample", "compose", "taken_place"]
+__all__ = ["MASK_VALUE", "MadeSample", "compose", "compose_crashed", "taken_place"]
 
 MASK_VALUE = 255
 _APART_PX = 2  # unchanged pixels between two defects, at least
@@ -109,8 +109,51 @@ def compose(recipe: Recipe, results: Sequence[Result]) -> MadeSample:
         instance[defect.placed.window.slices][defect.refined.mask] = defect.number
         for name, values in _whole_fields(recipe, defect.placed).items():
             fields[name] = _stronger(fields[name], values) if name in fields else values
-    record = _record(recipe, results, there, image, instance)
+    defects = tuple(_defect_record(number, result) for number, result in enumerate(results, start=1))
+    contrast = _leading(defects).contrast
+    if len(there) > 1:
+        contrast = _mean_contrast(image, ingredients.source, instance > 0, recipe.label.visible_threshold)
+    counted = {name: sum(getattr(defect.refined, name) for defect in there) for name in _COUNTED}
+    record = _record(ingredients, defects, image, instance, contrast=contrast, counted=counted)
     return MadeSample(record, image, instance, fields, stages)
+
+
+def compose_crashed(recipe: Recipe, ingredients: Sequence[Ingredients]) -> MadeSample:
+    """The unchanged photograph, with a record that says that the sample could not be made.
+
+    Nothing is computed for it beyond what was read: any of it may be what ends the process.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is kept.
+    ingredients : sequence of Ingredients
+        Of each planned defect, in that order.
+    """
+    first = ingredients[0]
+    image, instance = first.source.copy(), np.zeros(first.foreground.shape, dtype=np.uint8)
+    defects = tuple(_crashed_defect(one) for one in ingredients)
+    record = _record(first, defects, image, instance, contrast=0.0, counted=dict.fromkeys(_COUNTED, 0))
+    return MadeSample(record, image, instance, {}, {stage: first.source.copy() for stage in recipe.store.stages})
+
+
+def _crashed_defect(ingredients: Ingredients) -> DefectRecord:
+    planned = ingredients.planned
+    figures = ("length_px", "relief_px", "contrast", "visibility", "residual")
+    whole = ("cycles", "instance", "window_y", "window_x", "window_side")
+    return DefectRecord(
+        **planned.model_dump(),
+        **_measures(np.zeros((1, 1), dtype=bool)),
+        **dict.fromkeys(figures, 0.0),
+        **dict.fromkeys(whole, 0),
+        status=SampleStatus.CRASHED,
+        physical=MECHANISMS[planned.mechanism].physical,
+        attempts=1,
+        extent=0.0,
+        center_y=planned.anchor_y,
+        center_x=planned.anchor_x,
+        severity=float(ingredients.trajectory.severity[planned.snapshot]),
+    )
 
 
 def _lay(picture: Picture, defect: _There, window: Picture) -> None:
@@ -146,25 +189,26 @@ def _on_picture(values: NDArray[np.float32], window: Window, foreground: NDArray
     return stored
 
 
+_COUNTED = ("faint_px", "unlabelled_px", "unseen_px", "outside_px")
+
+
+def _leading(defects: Sequence[DefectRecord]) -> DefectRecord:
+    """The first that is in the picture, or the first planned where none is."""
+    return next((defect for defect in defects if defect.instance), defects[0])
+
+
 def _record(
-    recipe: Recipe,
-    results: Sequence[Result],
-    there: Sequence[_There],
+    ingredients: Ingredients,
+    defects: tuple[DefectRecord, ...],
     image: Picture,
     instance: NDArray[np.uint8],
+    *,
+    contrast: float,
+    counted: Mapping[str, int],
 ) -> SampleRecord:
-    ingredients = results[0].placed.ingredients
-    defects = tuple(_defect_record(number, result) for number, result in enumerate(results, start=1))
-    present = [defect for defect in defects if defect.instance] or [defects[0]]
-    leading = present[0]
-    mask = instance > 0
-    contrast = leading.contrast
-    if len(there) > 1:
-        contrast = _mean_contrast(image, ingredients.source, mask, recipe.label.visible_threshold)
-    counted = {
-        name: sum(getattr(defect.refined, name) for defect in there)
-        for name in ("faint_px", "unlabelled_px", "unseen_px", "outside_px")
-    }
+    leading = _leading(defects)
+    there = [defect for defect in defects if defect.instance]
+    present, mask = there or [leading], instance > 0
     return SampleRecord(
         **_plan_columns(ingredients.row),
         **{name: getattr(leading, name) for name in (*PlannedDefect.model_fields, *_OF_ONE)},

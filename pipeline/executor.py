@@ -2,6 +2,7 @@
 
 The executor takes a picklable function and specs, keeps a small window of them under way, and yields results as they
 come. Ctrl-C once: nothing more is started, what runs is finished and yielded. Twice: everything stops at once.
+`pipeline.cluster` has the one for workers that the user has started.
 """
 
 from __future__ import annotations
@@ -13,25 +14,44 @@ import signal
 import sys
 import tempfile
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from dask import config as dask_config
-from distributed import Client, LocalCluster, WorkerPlugin, as_completed
+from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin
 from distributed.scheduler import KilledWorker
 
 from manifests.errors import MaphError
 
-__all__ = ["DaskExecutor", "Executor", "Interruption", "SerialExecutor", "make_executor"]
+__all__ = [
+    "RESCUE_NOTE",
+    "DaskExecutor",
+    "Executor",
+    "Interruption",
+    "SerialExecutor",
+    "TaskLoop",
+    "Warm",
+    "make_executor",
+    "quiet_dask",
+]
 
 SpecT = TypeVar("SpecT")
 ResultT = TypeVar("ResultT")
+Warm = Callable[[int], object]  # is given the number of the process among those of its machine
 _WINDOW = 2  # tasks under way for each worker: one runs, one waits
 _ONE_THREAD = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+RESCUE_NOTE = "a shard ended its worker again and again: its samples are made one by one, in a process that may die"
+_PULSE_S = 2.0  # between two looks at the cluster
+_RESULT_S = 60.0  # for a result to come over from the worker that has it
 
 
 class Interruption:
@@ -71,12 +91,34 @@ class Interruption:
 class Executor(Protocol):
     """Runs a function over specs and yields (spec, result) in the order of completion."""
 
-    workers: int
+    @property
+    def workers(self) -> int:
+        """Processes that compute, at least 1."""
+        ...
 
     def run(
-        self, function: Callable[[SpecT], ResultT], specs: Iterable[SpecT], *, stop: Callable[[], bool]
+        self,
+        function: Callable[[SpecT], ResultT],
+        specs: Iterable[SpecT],
+        *,
+        stop: Callable[[], bool],
+        rescue: Callable[[SpecT], ResultT] | None = None,
+        on_device: bool = False,
     ) -> Iterator[tuple[SpecT, ResultT]]:
         """Yield results as they come; start nothing more once ``stop()`` is true or a task has failed.
+
+        Parameters
+        ----------
+        function : callable
+            Of one spec; picklable.
+        specs : iterable
+            What to run it on.
+        stop : callable
+            Whether a stop was asked for.
+        rescue : callable, optional
+            Takes the place of ``function`` for a spec that has ended its worker again and again.
+        on_device : bool
+            The function uses the device; where workers are known to have one, only those run it.
 
         Raises
         ------
@@ -96,9 +138,15 @@ class SerialExecutor:
     workers = 1
 
     def run(
-        self, function: Callable[[SpecT], ResultT], specs: Iterable[SpecT], *, stop: Callable[[], bool]
+        self,
+        function: Callable[[SpecT], ResultT],
+        specs: Iterable[SpecT],
+        *,
+        stop: Callable[[], bool],
+        rescue: Callable[[SpecT], ResultT] | None = None,
+        on_device: bool = False,
     ) -> Iterator[tuple[SpecT, ResultT]]:
-        """See `Executor.run`."""
+        """See `Executor.run`; a task that ends its process ends this one."""
         for spec in specs:
             if stop():
                 return
@@ -108,27 +156,146 @@ class SerialExecutor:
         """Nothing to end."""
 
 
+@dataclass(frozen=True)
+class _Job(Generic[SpecT, ResultT]):
+    """What a task is: a function and its spec; ``rescued`` says that the function is the one for the worst case."""
+
+    function: Callable[[SpecT], ResultT]
+    spec: SpecT
+    rescued: bool = False
+
+
+class TaskLoop:
+    """Tasks on the workers of a Dask scheduler, a window of them at a time; those that are lost are submitted again."""
+
+    def __init__(self) -> None:
+        self._client: Client
+        self._settled = True
+
+    def _slots(self, *, on_device: bool) -> int:
+        """Tasks that can run at once."""
+        raise NotImplementedError
+
+    def _resources(self, *, on_device: bool) -> dict[str, float] | None:
+        """What a worker must have for a task."""
+        return None
+
+    def _look(self) -> bool:
+        """Look at the cluster: whether the tasks submitted to it are still known there."""
+        return True
+
+    def _restore(self, stop: Callable[[], bool]) -> None:
+        """Find the cluster again; MaphError if it is gone for good."""
+
+    def _note_rescue(self) -> None:
+        """A task is given up as a whole, and its parts are made apart."""
+
+    def _wrapped(self, function: Callable[[SpecT], ResultT]) -> Callable[[SpecT], ResultT]:
+        """The function as it is sent to the workers."""
+        return function
+
+    def run(
+        self,
+        function: Callable[[SpecT], ResultT],
+        specs: Iterable[SpecT],
+        *,
+        stop: Callable[[], bool],
+        rescue: Callable[[SpecT], ResultT] | None = None,
+        on_device: bool = False,
+    ) -> Iterator[tuple[SpecT, ResultT]]:
+        """See `Executor.run`."""
+        waiting = iter(specs)
+        again: deque[_Job[SpecT, ResultT]] = deque()
+        under_way: dict[Future, _Job[SpecT, ResultT]] = {}
+        ended: SimpleQueue[Future] = SimpleQueue()
+        failure: BaseException | None = None
+
+        def next_job() -> _Job[SpecT, ResultT] | None:
+            if failure is not None or stop():
+                return None
+            if again:
+                return again.popleft()
+            return next((_Job(function, spec) for spec in waiting), None)
+
+        def top_up() -> None:
+            while len(under_way) < _WINDOW * max(1, self._slots(on_device=on_device)):
+                job = next_job()
+                if job is None:
+                    return
+                resources = self._resources(on_device=on_device)
+                future = self._client.submit(self._wrapped(job.function), job.spec, pure=False, resources=resources)
+                under_way[future] = job
+                future.add_done_callback(ended.put)
+
+        self._settled = False
+        top_up()
+        looked = time.monotonic()
+        while under_way:
+            with suppress(Empty):
+                future = ended.get(timeout=_PULSE_S)
+                job = under_way.pop(future)
+                outcome = _outcome(future)
+                del future
+                if isinstance(outcome, _Lost):
+                    again.append(job)
+                    looked = 0.0
+                elif isinstance(outcome, KilledWorker) and rescue is not None and not job.rescued:
+                    self._note_rescue()
+                    again.append(_Job(rescue, job.spec, rescued=True))
+                elif isinstance(outcome, BaseException):
+                    failure = failure or _explained(outcome)
+                else:
+                    yield job.spec, outcome
+            if time.monotonic() - looked > _PULSE_S:
+                if not self._look():
+                    again.extend(under_way.values())
+                    under_way.clear()
+                    ended = SimpleQueue()
+                    self._restore(stop)
+                looked = time.monotonic()
+            top_up()
+        self._settled = True
+        if failure is not None:
+            raise failure
+
+
+class _Lost:
+    """A task that nobody knows any more, or whose result went with its worker."""
+
+
+def _outcome(future: Future) -> Any:
+    """What a future that has ended holds: a result, an exception, or that it was lost."""
+    if future.status in ("cancelled", "lost"):
+        return _Lost()
+    try:
+        error = future.exception(timeout=_RESULT_S)
+        return future.result(timeout=_RESULT_S) if error is None else error
+    except (CancelledError, TimeoutError, OSError):
+        return _Lost()
+
+
 class _WarmWorker(WorkerPlugin):  # type: ignore[misc]  # Dask ships no types
     """Makes a worker leave signals to its parent, die with it, and load what tasks need once."""
 
-    def __init__(self, warm: Callable[[], None]) -> None:
+    def __init__(self, warm: Warm) -> None:
         self._warm = warm
 
-    def setup(self, worker: object) -> None:
+    def setup(self, worker: Worker) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or a batch system sends them to the whole group
             signal.signal(number, signal.SIG_IGN)
         if sys.platform == "linux":
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        self._warm()
+        self._warm(int(worker.name))
 
 
-class DaskExecutor:
+class DaskExecutor(TaskLoop):
     """Worker processes of a Dask LocalCluster: spawned, one thread each."""
 
-    def __init__(self, workers: int, *, warm: Callable[[], None]) -> None:
-        self.workers = workers
-        self._settled = True
-        _quiet_dask()
+    def __init__(self, workers: int, *, warm: Warm, note: Callable[[str], None] | None = None) -> None:
+        super().__init__()
+        self._workers = workers
+        self._note = note
+        quiet_dask()
         # children inherit the blocked SIGINT, so that a Ctrl-C while they start does not reach them; here it waits
         resource_tracker.ensure_running()  # started later, it would unblock SIGINT in the thread that starts workers
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -154,40 +321,17 @@ class DaskExecutor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
-    def run(
-        self, function: Callable[[SpecT], ResultT], specs: Iterable[SpecT], *, stop: Callable[[], bool]
-    ) -> Iterator[tuple[SpecT, ResultT]]:
-        """See `Executor.run`."""
-        waiting = iter(specs)
-        under_way: dict[str, SpecT] = {}
-        pool = as_completed(loop=self._client.loop)
-        failure: BaseException | None = None
+    @property
+    def workers(self) -> int:
+        """Processes that compute."""
+        return self._workers
 
-        def top_up() -> None:
-            while failure is None and not stop() and len(under_way) < _WINDOW * self.workers:
-                try:
-                    spec = next(waiting)
-                except StopIteration:
-                    return
-                future = self._client.submit(function, spec, pure=False)
-                under_way[future.key] = spec
-                pool.add(future)
+    def _slots(self, *, on_device: bool) -> int:
+        return self._workers
 
-        self._settled = False
-        top_up()
-        while under_way:
-            future = next(pool)
-            spec = under_way.pop(future.key)
-            error = future.exception()
-            if error is None:
-                yield spec, future.result()
-            elif failure is None:
-                failure = _explained(error)
-            del future
-            top_up()
-        self._settled = True
-        if failure is not None:
-            raise failure
+    def _note_rescue(self) -> None:
+        if self._note is not None:
+            self._note(RESCUE_NOTE)
 
     def close(self) -> None:
         """End all workers; at once if tasks are under way that nobody waits for any more."""
@@ -209,7 +353,7 @@ def _explained(error: BaseException) -> BaseException:
     return error
 
 
-def _quiet_dask() -> None:
+def quiet_dask() -> None:
     """No log lines of Dask's own in the user's terminal; no second guess at a task that kills its worker."""
     dask_config.set(
         {
@@ -222,7 +366,7 @@ def _quiet_dask() -> None:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
-def make_executor(workers: int, *, warm: Callable[[], None]) -> Executor:
+def make_executor(workers: int, *, warm: Warm, note: Callable[[str], None] | None = None) -> Executor:
     """Serial for one worker, Dask processes for more.
 
     Parameters
@@ -230,10 +374,12 @@ def make_executor(workers: int, *, warm: Callable[[], None]) -> Executor:
     workers : int
         Processes that compute, at least 1.
     warm : callable
-        Run once in each computing process before its first task; picklable.
+        Run once in each computing process before its first task, with the number of the process; picklable.
+    note : callable, optional
+        Is told what is worth a line.
     """
     if workers == 1:
         os.environ.update({name: value for name, value in _ONE_THREAD.items() if name not in os.environ})
-        warm()
+        warm(0)
         return SerialExecutor()
-    return DaskExecutor(workers, warm=warm)
+    return DaskExecutor(workers, warm=warm, note=note)

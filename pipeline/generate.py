@@ -12,7 +12,7 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,16 @@ from manifests.records import (
     SourceStatus,
 )
 from manifests.tables import to_table, write_table
+from pipeline.apart import store_samples_apart, store_samples_guarded
 from pipeline.bank import BankSpec, bank_specs, create_bank, store_trajectories
-from pipeline.executor import Executor, Interruption, make_executor
+from pipeline.cluster import ClusterExecutor
+from pipeline.executor import Executor, Interruption, SerialExecutor, make_executor
 from pipeline.finalise import finalise
 from pipeline.inventory import SourcesSpec, find_categories, store_sources
 from pipeline.planning import CategorySources, bank_sizes, make_plan, shard_rows
 from pipeline.recipe import Recipe
+from pipeline.scoring import shipped_sha256
+from pipeline.sources.readers import Category
 from pipeline.store import (
     is_laid_out,
     lock_output,
@@ -49,11 +53,23 @@ from pipeline.store import (
     read_rows,
     read_valid_commits,
     sweep,
+    sweep_temporaries,
 )
 from pipeline.synthesis import SampleSpec, create_sample_arrays, made_together, store_samples
+from refine.devices import AUTO_DEVICE, resolve_device, use_device
 from refine.passes import settle_process
 
-__all__ = ["Interrupted", "Outcome", "Prepared", "Progress", "SilentProgress", "fill_bank", "generate", "prepare"]
+__all__ = [
+    "Computing",
+    "Interrupted",
+    "Outcome",
+    "Prepared",
+    "Progress",
+    "SilentProgress",
+    "fill_bank",
+    "generate",
+    "prepare",
+]
 
 SpecT = TypeVar("SpecT", SourcesSpec, BankSpec, tuple[SampleSpec, ...])
 
@@ -107,6 +123,15 @@ class Outcome:
     made: int
 
 
+@dataclass(frozen=True)
+class Computing:
+    """What computes: so many processes here, or the workers of a Dask scheduler (address or file); on which device."""
+
+    workers: int = 1
+    scheduler: str | None = None
+    device: str = AUTO_DEVICE
+
+
 @dataclass
 class _Run:
     """What the stages of one run share."""
@@ -119,6 +144,7 @@ class _Run:
     shared_bank: Path | None = None
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     simulated: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    devices: set[str] = field(default_factory=set)
     made: int = 0
 
 
@@ -126,7 +152,9 @@ def generate(
     out: Path,
     recipe: Recipe,
     *,
-    workers: int,
+    workers: int = 1,
+    scheduler: str | None = None,
+    device: str = AUTO_DEVICE,
     progress: Progress | None = None,
     announce: Callable[[], None] | None = None,
     shared_bank: Path | None = None,
@@ -141,6 +169,10 @@ def generate(
         What to make.
     workers : int
         Processes that compute.
+    scheduler : str, optional
+        Address or file of a Dask scheduler whose workers compute instead; see `pipeline.cluster`.
+    device : str
+        What the passes run on, see `refine.devices.resolve_device`; no part of the recipe.
     progress : Progress, optional
         Hears how far it is.
     announce : callable, optional
@@ -155,12 +187,12 @@ def generate(
     Interrupted
         A stop was asked for; the same call goes on from there.
     """
-    return _with_run(out, recipe, workers, progress, announce, _generate, shared_bank)
+    return _with_run(out, recipe, Computing(workers, scheduler, device), progress, announce, _generate, shared_bank)
 
 
 def prepare(out: Path, recipe: Recipe, *, workers: int, progress: Progress | None = None) -> Prepared:
     """Take in the sources and write the plan; compute no sample."""
-    return _with_run(out, recipe, workers, progress, None, _prepare, None)
+    return _with_run(out, recipe, Computing(workers), progress, None, _prepare, None)
 
 
 def fill_bank(
@@ -173,7 +205,7 @@ def fill_bank(
     shared_bank: Path | None = None,
 ) -> list[BankRecord]:
     """Take in the sources, write the plan, and simulate what it needs; parameters and errors as for `generate`."""
-    return _with_run(out, recipe, workers, progress, announce, lambda run: _fill_bank(run, _prepare(run)), shared_bank)
+    return _with_run(out, recipe, Computing(workers), progress, announce, _only_fill_bank, shared_bank)
 
 
 ResultT = TypeVar("ResultT")
@@ -182,17 +214,22 @@ ResultT = TypeVar("ResultT")
 def _with_run(
     out: Path,
     recipe: Recipe,
-    workers: int,
+    computing: Computing,
     progress: Progress | None,
     announce: Callable[[], None] | None,
     job: Callable[[_Run], ResultT],
     shared_bank: Path | None,
 ) -> ResultT:
     find_categories(recipe)  # a wrong source is said before anything is written
+    if computing.scheduler is None:
+        resolve_device(computing.device)  # so is a device that is not there
+    else:  # workers have working folders of their own
+        out, shared_bank = out.absolute(), shared_bank and shared_bank.absolute()
     open_output(out, recipe)
+    progress = progress or SilentProgress()
     with lock_output(out), Interruption(announce) as interruption:
-        executor = make_executor(workers, warm=partial(settle_process, 1))
-        run = _Run(out, recipe, executor, interruption, progress or SilentProgress(), shared_bank)
+        executor = _executor(out, recipe, computing, progress)
+        run = _Run(out, recipe, executor, interruption, progress, shared_bank)
         started = time.perf_counter()
         try:
             return job(run)
@@ -201,9 +238,28 @@ def _with_run(
             _write_log(run, time.perf_counter() - started)
 
 
+def _executor(out: Path, recipe: Recipe, computing: Computing, progress: Progress) -> Executor:
+    warm = partial(_warm, computing.device, recipe.sqe.enabled)
+    if computing.scheduler is not None:
+        return ClusterExecutor(computing.scheduler, out=out, warm=warm, note=progress.note)
+    return make_executor(computing.workers, warm=warm, note=progress.note)
+
+
+def _warm(device: str, scores: bool, number: int) -> None:
+    """Make the process that computes ready: threads, device, and the network that scores samples."""
+    settle_process(1)
+    use_device(resolve_device(device, number=number))
+    if scores:
+        shipped_sha256()
+
+
 def _prepare(run: _Run) -> Prepared:
     _sweep(run)
     return _take_in(run)
+
+
+def _only_fill_bank(run: _Run) -> list[BankRecord]:
+    return _fill_bank(run, _prepare(run))
 
 
 def _generate(run: _Run) -> Outcome:
@@ -246,11 +302,12 @@ def _drop_stale(run: _Run, prepared: Prepared) -> None:
         for path in stale:
             path.unlink()
         _sweep(run)
+    sweep_temporaries(run.out)
     prune_arrays(run.out)
 
 
 def _take_in(run: _Run) -> Prepared:
-    specs = [SourcesSpec(run.out, run.recipe, category) for category in find_categories(run.recipe)]
+    specs = [SourcesSpec(run.out, run.recipe, _anywhere(category)) for category in find_categories(run.recipe)]
     done = {c.key: c for c in read_valid_commits(run.out, "sources", SourceRecord, run.recipe)}
     done = {s.key: done[s.key] for s in specs if s.key in done and _still_holds(s, done[s.key])}
     run.progress.stage("sources", sum(len(s.category.files) for s in specs), sum(len(c.rows) for c in done.values()))
@@ -270,6 +327,12 @@ def _take_in(run: _Run) -> Prepared:
     run.seconds["plan"] += time.perf_counter() - start
     sizes = bank_sizes(run.recipe, [len(c.records) for c in categories])
     return Prepared(sources=tuple(rows), channels=channels, plan=tuple(plan), bank_sizes=sizes)
+
+
+def _anywhere(category: Category) -> Category:
+    """The category by absolute paths: a worker may have another working folder."""
+    root, masks = category.root and category.root.absolute(), category.masks and category.masks.absolute()
+    return replace(category, root=root, masks=masks)
 
 
 def _still_holds(spec: SourcesSpec, record: CommitRecord[SourceRecord]) -> bool:
@@ -321,7 +384,11 @@ def _make_samples(run: _Run, prepared: Prepared) -> list[SampleRecord]:
     start = time.perf_counter()
     missing = [s for s in specs if (s.key, s.shard) not in names]
     groups = made_together(run.recipe, missing, workers=run.executor.workers)
-    for result in (shard for _, shards in _run_missing(run, store_samples, groups) for shard in shards):
+    # a sample that ends its process ends the whole run where that is the same one
+    store = store_samples_guarded if isinstance(run.executor, SerialExecutor) else store_samples
+    pairs = _run_missing(run, store, groups, rescue=store_samples_apart, on_device=True)
+    for result in (shard for _, shards in pairs for shard in shards):
+        run.devices.add(result.device)
         rows.extend(result.record.rows)
         for name, spent in result.seconds.items():
             run.seconds[name] += spent
@@ -358,7 +425,12 @@ def _sample_specs(run: _Run, prepared: Prepared) -> list[SampleSpec]:
 
 
 def _run_missing(
-    run: _Run, function: Callable[[SpecT], ResultT], specs: Sequence[SpecT]
+    run: _Run,
+    function: Callable[[SpecT], ResultT],
+    specs: Sequence[SpecT],
+    *,
+    rescue: Callable[[SpecT], ResultT] | None = None,
+    on_device: bool = False,
 ) -> Iterator[tuple[SpecT, ResultT]]:
     """Run what has no record yet.
 
@@ -370,7 +442,10 @@ def _run_missing(
     if specs:
         mark_unfinished(run.out)
     finished = 0
-    for pair in run.executor.run(function, specs, stop=lambda: run.interruption.requested):
+    pairs = run.executor.run(
+        function, specs, stop=lambda: run.interruption.requested, rescue=rescue, on_device=on_device
+    )
+    for pair in pairs:
         finished += 1
         _append_log(run.out, "progress.jsonl", {"stage": function.__name__, "done": finished, "of": len(specs)})
         yield pair
@@ -386,6 +461,7 @@ def _write_log(run: _Run, wall_s: float) -> None:
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "workers": run.executor.workers,
+        "devices": sorted(run.devices),
         "wall_s": round(wall_s, 3),
         "samples": run.made,
         "simulated": dict(run.simulated),

@@ -16,13 +16,14 @@ from manifests.errors import SourceError
 from manifests.hashing import canonical_json, code_version, sha256_bytes
 from manifests.layout import DATA
 from manifests.pictures import Pixels, eight_bits, is_grey
-from manifests.records import CommitRecord, FileRecord, SourceRecord, SourceStatus
+from manifests.records import CommitRecord, SourceRecord, SourceStatus
 from pipeline.foreground import Foreground, estimate_foreground
 from pipeline.inspection import InspectedCategory
 from pipeline.planning import shard_rows
 from pipeline.recipe import Recipe, config_sha256
+from pipeline.single_writer import publish_shard
 from pipeline.sources.readers import Category, LoadedSource, list_categories, read_source
-from pipeline.store import ArraySpec, commit, create_array, write_shard
+from pipeline.store import ArraySpec, StagedFile, create_array, stage_shard
 from refine.passes import OpticsArrays, measure_optics
 
 __all__ = ["CategoryScan", "SourcesSpec", "find_categories", "inspect_category", "scan_category", "store_sources"]
@@ -171,10 +172,10 @@ def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
             ),
             zstd_level=spec.recipe.store.zstd_level,
         )
-    files: list[FileRecord] = []
+    staged: list[StagedFile] = []
     for shard, start in enumerate(range(0, len(scan.images), per_shard)):
         block = {name: values[start : start + per_shard] for name, values in arrays.items()}
-        files.extend(write_shard(spec.out, DATA, spec.key, block, shard=shard))
+        staged.extend(stage_shard(spec.out, DATA, spec.key, block, shard=shard))
     record = CommitRecord[SourceRecord](
         stage="sources",
         key=spec.key,
@@ -182,11 +183,10 @@ def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
         config_sha256=config_sha256(spec.recipe),
         code_version=code_version(),
         inputs_sha256=spec.inputs_sha256,
-        files=tuple(files),
+        files=(),
         rows=scan.records,
     )
-    commit(spec.out, record)
-    return record
+    return publish_shard(spec.out, staged, record)
 
 
 def _bytes(path: Path | None) -> int:

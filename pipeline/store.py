@@ -1,9 +1,11 @@
 """The store: Zarr v3 arrays in shards, and the commit protocol that makes a shard whole or not there.
 
-write shard files -> fsync files and folders -> sha256 -> commit record by temporary file, fsync, rename.
+write shard files under private names -> fsync -> rename into place -> fsync folders -> commit record by temporary file,
+fsync, rename.
 
 A chunk is one row (one picture), zstd-compressed with a checksum; a shard is one file; an array is padded to whole
-shards and the true count kept in its attributes. Each shard is written by one task, so no two writers meet in a file.
+shards and the true count kept in its attributes. No two writers meet in a file; `pipeline.single_writer` says which of
+two that make the same shard is heard.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -23,39 +26,47 @@ import zarr
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from zarr.codecs import ZstdCodec
+from zarr.core.buffer import default_buffer_prototype
 
 from manifests import layout
 from manifests.corpus import read_array
 from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, fsync_path, write_atomic
 from manifests.errors import CorpusError, OutputError
-from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
+from manifests.hashing import canonical_json, code_version, sha256_bytes
 from manifests.records import SCHEMA_VERSION, AnyCommit, CommitRecord, FileRecord, RowT, parse_commit
 from pipeline.recipe import Recipe, config_sha256
 
 __all__ = [
     "ArraySpec",
     "Identity",
+    "StagedFile",
     "adopt_shard",
     "commit",
     "create_array",
+    "discard_staged",
+    "holds_files",
     "is_laid_out",
     "lock_output",
     "mark_unfinished",
     "metadata_files",
     "open_output",
     "output_errors",
+    "place_shard",
     "prune_arrays",
     "read_commits",
     "read_identity",
     "read_rows",
     "read_valid_commits",
     "shard_files",
+    "stage_shard",
     "sweep",
+    "sweep_temporaries",
     "write_atomic",
     "write_shard",
 ]
 
 read_rows = read_array
+_STAGING = PurePosixPath(layout.LOG, "writing")  # no part of the corpus, on the same file system
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,14 @@ class ArraySpec:
     dtype: str
     shard_rows: int
     attributes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A file of a shard that is whole and on disk, but under a private name: ``record`` says where it belongs."""
+
+    temporary: Path
+    record: FileRecord
 
 
 class Identity(BaseModel):
@@ -141,7 +160,18 @@ def _put_metadata(folder: Path, store: zarr.storage.MemoryStore) -> None:
 def write_shard(
     out: Path, root: str, key: str, arrays: Mapping[str, NDArray[np.generic]], *, shard: int
 ) -> tuple[FileRecord, ...]:
-    """Write one shard of each array, force it to disk, and hash it.
+    """Write one shard of each array where it belongs: `stage_shard`, then `place_shard`."""
+    staged = stage_shard(out, root, key, arrays, shard=shard)
+    try:
+        return place_shard(out, staged)
+    finally:
+        discard_staged(staged)
+
+
+def stage_shard(
+    out: Path, root: str, key: str, arrays: Mapping[str, NDArray[np.generic]], *, shard: int
+) -> tuple[StagedFile, ...]:
+    """Write one shard of each array under a private name, force it to disk, and hash it.
 
     Parameters
     ----------
@@ -154,36 +184,68 @@ def write_shard(
 
     Returns
     -------
-    tuple of FileRecord
+    tuple of StagedFile
         One for each array.
 
     Raises
     ------
     OutputError
-        The disk is full or refuses.
+        The disk is full or refuses; nothing is left behind.
     TypeError
         The rows are of another type or shape than the array's: a cast would wrap, a grey picture be copied to all
         channels, without a word.
     """
-    records = []
+    staged: list[StagedFile] = []
+    try:
+        with output_errors(out):
+            (out / _STAGING).mkdir(parents=True, exist_ok=True)
+            for name, values in arrays.items():
+                relative, data = _encoded(out, root, key, name, values, shard)
+                temporary = out / _STAGING / f"{os.getpid()}-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+                record = FileRecord(path=relative, bytes=len(data), sha256=sha256_bytes(data))
+                staged.append(StagedFile(temporary, record))
+                temporary.write_bytes(data)
+                fsync_path(temporary)
+    except BaseException:
+        discard_staged(staged)
+        raise
+    return tuple(staged)
+
+
+def _encoded(out: Path, root: str, key: str, name: str, values: NDArray[np.generic], shard: int) -> tuple[str, bytes]:
+    """Path of a shard's file, and its content as zarr writes it: in memory, from the array's metadata alone."""
+    store = zarr.storage.MemoryStore()
+    metadata = (out / root / key / name / "zarr.json").read_bytes()
+    store._store_dict["zarr.json"] = default_buffer_prototype().buffer.from_bytes(metadata)
     # open_array takes a config argument and pays it no heed (zarr 3.1): a black picture would not be stored
-    with output_errors(out), zarr.config.set({"array.write_empty_chunks": True}):
-        for name, values in arrays.items():
-            array = zarr.open_array(out / root / key / name, mode="r+")
-            if (values.dtype, values.shape[1:]) != (array.dtype, array.shape[1:]):
-                held, got = f"{array.dtype} {array.shape[1:]}", f"{values.dtype} {values.shape[1:]}"
-                raise TypeError(f"{root}/{key}/{name}: holds rows of {held}, got {got}")
-            per_shard = array.shards[0] if array.shards else array.chunks[0]
-            block = np.zeros((per_shard, *array.shape[1:]), dtype=array.dtype)
-            block[: len(values)] = values
-            relative = layout.shard_file(root, key, name, shard, array.ndim)
-            path = out / relative
-            path.unlink(missing_ok=True)  # zarr would first read a shard that is there, torn or not
-            array[shard * per_shard : (shard + 1) * per_shard] = block
-            fsync_path(path)
-            fsync_folders(path, out)
-            records.append(FileRecord(path=relative, bytes=path.stat().st_size, sha256=sha256_file(path)))
-    return tuple(records)
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        array = zarr.open_array(store, mode="r+")
+        if (values.dtype, values.shape[1:]) != (array.dtype, array.shape[1:]):
+            held, got = f"{array.dtype} {array.shape[1:]}", f"{values.dtype} {values.shape[1:]}"
+            raise TypeError(f"{root}/{key}/{name}: holds rows of {held}, got {got}")
+        per_shard = array.shards[0] if array.shards else array.chunks[0]
+        block = np.zeros((per_shard, *array.shape[1:]), dtype=array.dtype)
+        block[: len(values)] = values
+        array[shard * per_shard : (shard + 1) * per_shard] = block
+    relative = layout.shard_file(root, key, name, shard, array.ndim)
+    return relative, store._store_dict[relative.removeprefix(f"{root}/{key}/{name}/")].to_bytes()
+
+
+def place_shard(out: Path, staged: Sequence[StagedFile]) -> tuple[FileRecord, ...]:
+    """Rename the files of a shard into place, over what may lie there."""
+    with output_errors(out):
+        for file in staged:
+            target = out / file.record.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.temporary.replace(target)
+            fsync_folders(target, out)
+    return tuple(file.record for file in staged)
+
+
+def discard_staged(staged: Sequence[StagedFile]) -> None:
+    """Remove what was not placed."""
+    for file in staged:
+        file.temporary.unlink(missing_ok=True)
 
 
 def commit(out: Path, record: AnyCommit) -> None:
@@ -246,8 +308,13 @@ def read_valid_commits(out: Path, stage: str, row_type: type[RowT], recipe: Reci
         record
         for record in read_commits(out, stage, row_type)
         if record.config_sha256 == sha256 and record.code_version == version
-        if all(_is_there(out, file) for file in record.files)
+        if holds_files(out, record)
     ]
+
+
+def holds_files(out: Path, record: AnyCommit) -> bool:
+    """Whether all files of a record are there in their size."""
+    return all(_is_there(out, file) for file in record.files)
 
 
 def read_commits(out: Path, stage: str, row_type: type[RowT]) -> list[CommitRecord[RowT]]:
@@ -300,9 +367,11 @@ def is_laid_out(out: Path, root: str, key: str, names: Sequence[str]) -> bool:
 def sweep(out: Path, keep_files: set[str], keep_commits: set[str]) -> int:
     """Remove shard files, commit records and temporary files that are not to be kept; how many went.
 
-    Touches data/, bank/, commits/ and temporary files at the top; never log/ nor anything else.
+    Touches data/, bank/, commits/ and temporary files at the top; of log/ only shards that were never placed.
     """
     with output_errors(out):
+        for path in (out / _STAGING).glob(f"*{TEMPORARY_SUFFIX}"):
+            path.unlink(missing_ok=True)
         commits = {p.name for p in (out / layout.COMMITS).glob("*")} - keep_commits
         gone = [out / layout.COMMITS / name for name in sorted(commits)]
         gone += [out / path for path in sorted(shard_files(out) - keep_files)]
@@ -312,6 +381,14 @@ def sweep(out: Path, keep_files: set[str], keep_commits: set[str]) -> int:
         for path in gone:
             path.unlink(missing_ok=True)
     return len(gone)
+
+
+def sweep_temporaries(out: Path) -> None:
+    """Remove temporary files that killed writers left beside finished ones."""
+    with output_errors(out):
+        for root in (layout.DATA, layout.BANK, layout.COMMITS):
+            for path in (out / root).rglob(f"*{TEMPORARY_SUFFIX}"):
+                path.unlink(missing_ok=True)
 
 
 def prune_arrays(out: Path) -> None:

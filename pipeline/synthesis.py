@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,23 +28,27 @@ from manifests.records import CommitRecord, PlannedDefect, PlanRow, SampleRecord
 from physics.registry import MECHANISMS
 from pipeline.attempt import Ingredients, Result, attempt_defects
 from pipeline.bank import StoredTrajectory, load_trajectory
-from pipeline.composition import MASK_VALUE, MadeSample, compose, taken_place
+from pipeline.composition import MASK_VALUE, MadeSample, compose, compose_crashed, taken_place
 from pipeline.foreign import Donor
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.scoring import quality_of
-from pipeline.store import ArraySpec, commit, create_array, read_rows, write_shard
+from pipeline.single_writer import finished_shard, publish_shard
+from pipeline.store import ArraySpec, create_array, read_rows, stage_shard
+from refine.devices import current_device
 
 __all__ = [
     "MASK_VALUE",
     "MadeSample",
     "SampleSpec",
     "ShardResult",
+    "crashed",
     "create_sample_arrays",
     "keeps_instances",
     "made_together",
     "make_samples",
     "sample_arrays",
     "sample_fields",
+    "store_made",
     "store_samples",
 ]
 
@@ -76,13 +80,28 @@ class SampleSpec:
         records = [*self.rows, *(self.sources[index] for index in sorted(self.sources))]
         return sha256_bytes(canonical_json([record.model_dump(mode="json") for record in records]))
 
+    @property
+    def identity(self) -> CommitRecord[SampleRecord]:
+        """The shard's record but for its files and rows."""
+        return CommitRecord[SampleRecord](
+            stage="samples",
+            key=self.key,
+            shard=self.shard,
+            config_sha256=config_sha256(self.recipe),
+            code_version=code_version(),
+            inputs_sha256=self.inputs_sha256,
+            files=(),
+            rows=(),
+        )
+
 
 @dataclass(frozen=True)
 class ShardResult:
-    """A finished shard's record, and seconds spent by stage: for the log alone."""
+    """A finished shard's record; seconds spent by stage, and the device: for the log alone."""
 
     record: CommitRecord[SampleRecord]
     seconds: dict[str, float]
+    device: str
 
 
 def sample_fields(recipe: Recipe) -> tuple[FieldSpec, ...]:
@@ -148,11 +167,24 @@ def made_together(recipe: Recipe, specs: Sequence[SampleSpec], *, workers: int) 
 
 
 def store_samples(specs: Sequence[SampleSpec]) -> list[ShardResult]:
-    """Make some shards of a corpus together and write them, each with its record last."""
+    """Make some shards of a corpus together and write them, each with its record last.
+
+    Those that are there already, written by a worker that was lost before it could say so, are left as they are.
+    """
+    return store_made(specs, make_samples)
+
+
+def store_made(
+    specs: Sequence[SampleSpec],
+    make: Callable[[Sequence[SampleSpec], defaultdict[str, float]], Iterator[MadeSample]],
+) -> list[ShardResult]:
+    """As `store_samples`, the samples made by ``make``, which has the signature of `make_samples`."""
     seconds: defaultdict[str, float] = defaultdict(float)
-    made = make_samples(specs, seconds)
-    results = []
-    for spec in specs:
+    there = [finished_shard(spec.out, spec.identity) for spec in specs]
+    missing = [spec for spec, record in zip(specs, there, strict=True) if record is None]
+    results = [ShardResult(record, {}, current_device()) for record in there if record is not None]
+    made = make(missing, seconds) if missing else iter(())
+    for spec in missing:
         results.append(_store_shard(spec, list(itertools.islice(made, len(spec.rows))), seconds))
         seconds.clear()
     return results
@@ -160,20 +192,11 @@ def store_samples(specs: Sequence[SampleSpec]) -> list[ShardResult]:
 
 def _store_shard(spec: SampleSpec, made: Sequence[MadeSample], seconds: defaultdict[str, float]) -> ShardResult:
     start = time.perf_counter()
-    arrays = _stacked(spec.recipe, made)
-    record = CommitRecord[SampleRecord](
-        stage="samples",
-        key=spec.key,
-        shard=spec.shard,
-        config_sha256=config_sha256(spec.recipe),
-        code_version=code_version(),
-        inputs_sha256=spec.inputs_sha256,
-        files=write_shard(spec.out, DATA, spec.key, arrays, shard=spec.shard),
-        rows=tuple(sample.record for sample in made),
-    )
-    commit(spec.out, record)
+    staged = stage_shard(spec.out, DATA, spec.key, _stacked(spec.recipe, made), shard=spec.shard)
+    rows = tuple(sample.record for sample in made)
+    record = publish_shard(spec.out, staged, spec.identity.model_copy(update={"rows": rows}))
     seconds["write"] += time.perf_counter() - start
-    return ShardResult(record=record, seconds=dict(seconds))
+    return ShardResult(record, dict(seconds), current_device())
 
 
 def _stacked(recipe: Recipe, made: Sequence[MadeSample]) -> dict[str, NDArray[Any]]:
@@ -222,6 +245,13 @@ def _made(
         for result in _settle(recipe, wanted, seconds, drawn_before):
             made[result.placed.ingredients.row.index].append(result)
     return made
+
+
+def crashed(spec: SampleSpec, row: PlanRow) -> MadeSample:
+    """The sample of a row of a shard whose making ends the process that makes it."""
+    opened = _open([(spec, row)], {})
+    ingredients = [opened.defect(row, number, ()) for number in range(len(row.planned()))]
+    return compose_crashed(spec.recipe, ingredients)
 
 
 def _finished(

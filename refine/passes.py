@@ -21,6 +21,7 @@ from torch import Tensor
 
 from manifests.config import LabelConfig, NpcfConfig, NpcfppConfig, RefineStage
 from manifests.fields import ForeignKind
+from refine.devices import current_device
 from refine.flags import channel_maximum, from_bytes, is_below
 from refine.foreign import Foreign, insert
 from refine.label import label_change, quantised, white_level
@@ -204,7 +205,7 @@ def refine_defects(
     npcfpp: NpcfppConfig,
     label: LabelConfig,
     stages: Sequence[RefineStage] = (),
-    device: str = "cpu",
+    device: str | None = None,
 ) -> RefinedBatch:
     """Run the passes on a batch of one mechanism.
 
@@ -216,9 +217,15 @@ def refine_defects(
         Settings of the passes.
     stages : sequence of str
         Which results to keep beside the final one: paste, render, npcf.
-    device : str
-        A torch device.
+    device : str, optional
+        A torch device; by default the one of this process.
+
+    Raises
+    ------
+    refine.devices.OutOfMemory
+        The batch is too large for the device.
     """
+    device = device or current_device()
     clock = _Clock()
     source = _to(inputs.source, device)
     picture, source = _picture(source), source.permute(0, 3, 1, 2).contiguous()

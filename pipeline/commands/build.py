@@ -19,11 +19,13 @@ from pipeline.commands.terminal import (
     BankOption,
     ConfigOption,
     CountOption,
+    DeviceOption,
     KeepStagesOption,
     MechanismOption,
     Out,
     PolicyOption,
     ScaleTestOption,
+    SchedulerOption,
     SeedOption,
     SizeOption,
     SourceOption,
@@ -33,6 +35,7 @@ from pipeline.commands.terminal import (
     interruptible,
     must_be_corpus,
     must_be_picture,
+    must_be_scheduler,
     recipe_of,
     save_picture,
     shared_bank_of,
@@ -46,6 +49,7 @@ __all__ = ["bank", "generate", "plan", "score", "verify"]
     epilog="Examples: [cyan]maphc2f generate out --source mvtec:data/bottle --count 1000[/cyan]   "
     "[cyan]maphc2f generate out --config recipes/demo.yaml --workers 4[/cyan]   "
     "[cyan]maphc2f generate big --config recipes/maphc2f-115987.yaml --scale-test --workers 8[/cyan]   "
+    "On a Dask cluster: [cyan]maphc2f generate /shared/out --count 5000 --scheduler tcp://host:8786[/cyan]   "
     "Stopped or killed? The same command goes on where it was.",
 )
 def generate(
@@ -61,8 +65,12 @@ def generate(
     keep_stages: KeepStagesOption = False,
     scale_test: ScaleTestOption = False,
     workers: WorkersOption = 1,
+    scheduler: SchedulerOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Make a corpus, or go on with one that was interrupted."""
+    if scheduler is not None:
+        must_be_scheduler(scheduler, workers)
     recipe = recipe_of(
         config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages, scale_test=scale_test
     )
@@ -71,7 +79,14 @@ def generate(
 
     with ConsoleProgress(console) as progress, interruptible():
         outcome = job.generate(
-            out, recipe, workers=workers, progress=progress, announce=progress.announce_stop, shared_bank=shared
+            out,
+            recipe,
+            workers=workers,
+            scheduler=scheduler,
+            device=device,
+            progress=progress,
+            announce=progress.announce_stop,
+            shared_bank=shared,
         )
     print_summary(outcome.info)
     console.print(f"[green]done[/green]: {out}; check it with [cyan]maphc2f verify {out}[/cyan]")

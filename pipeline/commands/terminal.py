@@ -24,11 +24,13 @@ __all__ = [
     "BankOption",
     "ConfigOption",
     "CountOption",
+    "DeviceOption",
     "KeepStagesOption",
     "MechanismOption",
     "Out",
     "PolicyOption",
     "ScaleTestOption",
+    "SchedulerOption",
     "SeedOption",
     "SizeOption",
     "SourceOption",
@@ -38,6 +40,7 @@ __all__ = [
     "interruptible",
     "must_be_corpus",
     "must_be_picture",
+    "must_be_scheduler",
     "recipe_of",
     "save_picture",
     "shared_bank_of",
@@ -100,6 +103,17 @@ ScaleTestOption = Annotated[
     ),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", metavar="W", min=1, max=1024, help="Processes that compute.")]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask scheduler whose workers compute: tcp://HOST:PORT, or its scheduler file; see docs/cluster.md.",
+    ),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="D", help="What pictures are computed on: auto, cpu, cuda or cuda:N.")
+]
 
 
 def recipe_of(
@@ -167,6 +181,16 @@ def must_be_corpus(out: Path) -> None:
         raise OutputError(f"{out}: does not exist; give the folder that generate wrote")
     if not any((out / name).exists() for name in layout.TOP_LEVEL - {layout.DATA, layout.LOG}):
         raise OutputError(f"{out}: is not a corpus; give the folder that generate wrote")
+
+
+def must_be_scheduler(scheduler: str, workers: int) -> None:
+    """Refuse what is neither an address nor a file, and workers of our own beside those of the cluster."""
+    if workers != 1:
+        raise ConfigError(f"--workers {workers} with --scheduler {scheduler}: give one of them")
+    if not scheduler.startswith(("tcp://", "tls://")) and not Path(scheduler).is_file():
+        raise ConfigError(
+            f"--scheduler {scheduler}: expected tcp://HOST:PORT or a scheduler file; there is no such file"
+        )
 
 
 def must_be_picture(picture: Path) -> None:

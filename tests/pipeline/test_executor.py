@@ -27,8 +27,8 @@ def never() -> bool:
     return False
 
 
-def make_warm() -> Callable[[], None]:
-    def warm() -> None:
+def make_warm() -> Callable[[int], None]:
+    def warm(_number: int) -> None:
         import builtins
 
         builtins.warmed_times = getattr(builtins, "warmed_times", 0) + 1  # type: ignore[attr-defined]
@@ -113,13 +113,13 @@ def test_nothing_is_started_after_a_stop_and_what_runs_is_yielded(executor: Exec
 
 
 def test_executor_is_chosen_by_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[bool] = []
+    called: list[int] = []
     for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
-    executor = make_executor(1, warm=lambda: called.append(True))
+    executor = make_executor(1, warm=called.append)
     assert isinstance(executor, SerialExecutor)
     assert executor.workers == 1
-    assert called == [True]
+    assert called == [0]
 
 
 # ---------------------------------------------------------------------------------------------- failures
@@ -206,7 +206,7 @@ from pipeline.executor import DaskExecutor
 def children():
     return psutil.Process().children(recursive=True)
 
-def refuse():
+def refuse(number):
     raise OutputError("no model here")
 
 def work(k):
@@ -219,7 +219,7 @@ except OutputError as error:
     print(error, signal.pthread_sigmask(signal.SIG_BLOCK, set()))
 print(os.listdir(tempfile.gettempdir()), [c for c in children() if "spawn_main" in " ".join(c.cmdline())])
 
-executor = DaskExecutor(2, warm=dict)
+executor = DaskExecutor(2, warm=abs)
 print(next(iter(executor.run(work, range(9), stop=lambda: False))))
 begun = time.monotonic()
 executor.close()
@@ -295,7 +295,7 @@ from pipeline.executor import Interruption, make_executor
 
 folder, seconds, count = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 
-def warm():
+def warm(number):
     pass
 
 def work(k):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from manifests import Corpus
 from manifests.corpus import read_array
+from manifests.errors import MaphError
 from manifests.policy import MechanismPolicy, PlacePolicy, SamplingPolicy, at_border
 from manifests.records import PlanRow, SampleRecord, SampleStatus, SourceRecord
 from manifests.tables import from_table, read_table
@@ -22,6 +25,8 @@ from pipeline import attempt, synthesis
 from pipeline.recipe import Recipe
 from pipeline.store import read_identity
 from pipeline.synthesis import MASK_VALUE, MadeSample, SampleSpec, make_samples
+from refine import devices
+from refine.passes import DefectInputs, RefinedBatch
 
 
 def one_shard(out: Path) -> SampleSpec:
@@ -88,6 +93,54 @@ def test_batches_of_any_size_and_order_give_the_same_samples(spec: SampleSpec, m
     monkeypatch.setattr(attempt, "_BATCH_VALUES", 2 * 64 * 64)
     for sample in make(replace(spec, rows=spec.rows[::-1])):
         assert_same(sample, expected[sample.record.index])
+
+
+_NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU in this machine")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=_NO_GPU)])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each device that is there, as that of this process."""
+    devices.use_device(request.param)
+    yield request.param
+    devices.use_device("cpu")
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, *, most: int) -> list[int]:
+    """Let a batch of more windows fail as one does on a full device; which batches were tried."""
+    tried: list[int] = []
+    refine = attempt.refine_defects
+
+    def refuse(inputs: DefectInputs, **options: Any) -> RefinedBatch:
+        tried.append(len(inputs.source))
+        if len(inputs.source) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return refine(inputs, **options)
+
+    monkeypatch.setattr(attempt, "refine_defects", refuse)
+    return tried
+
+
+@pytest.mark.parametrize("most", [4, 2, 1])
+def test_batch_too_large_for_the_memory_is_halved_to_the_same_samples(
+    most: int, device: str, whole: SampleSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "_BATCH_VALUES", 8 * 256 * 256)
+    expected = make(whole)
+    tried = short_of_memory(monkeypatch, most=most)
+    for made, usual in zip(make(whole), expected, strict=True):
+        assert_same(made, usual)
+    refused = [k for k, number in enumerate(tried) if number > most]
+    assert refused, "the first batch was too large"
+    assert [tried[k + 1] for k in refused] == [tried[k] // 2 for k in refused]
+
+
+def test_device_with_no_room_for_one_window_is_an_error_that_says_what_to_do(
+    device: str, whole: SampleSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_of_memory(monkeypatch, most=0)
+    with pytest.raises(MaphError, match=rf"{device}: has too little free memory for one window of \d+ px; .* --device"):
+        make(whole)
 
 
 def test_shards_made_together_are_what_each_is_alone(whole: SampleSpec) -> None:
