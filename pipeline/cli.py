@@ -11,10 +11,10 @@ import typer
 
 import manifests
 from manifests.command_line import run_program
-from pipeline.commands import build, look
+from pipeline.commands import build, grow, look
 from pipeline.commands.terminal import app, console
 
-__all__ = ["app", "build", "look", "main"]
+__all__ = ["app", "build", "grow", "look", "main"]
 
 
 def _version(wanted: bool) -> None:
