@@ -1,4 +1,4 @@
-"""The command line: ``maphc2f generate | plan | bank | score | verify | info | inspect | sheet | mechanisms | schema``.
+"""The command line: ``maphc2f generate | extend | merge | repair | plan | bank | score | verify | info | sheet | ...``.
 
 Exit codes: 0 done, 1 found wrong, 2 bad input, 130 interrupted.
 """

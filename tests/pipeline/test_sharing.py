@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,10 +41,8 @@ BANK = bank_specs(Path("out"), SHARED, bank_ranges(SHARED, [3, 17], [20]))
 def test_ranges_that_follow_one_another_still_do_in_whole_shards(cuts: list[int]) -> None:
     parts = []
     for start, stop in pairwise([0, *cuts, 80]):
-        try:
+        with suppress(ConfigError):  # of less than half a shard nothing is left
             parts.append(whole_shards(Share(start, stop), PLAN))
-        except ConfigError as error:
-            assert "is less than half a shard" in str(error)
     assert parts[0].start == 0
     assert parts[-1].stop == 80
     assert all(a.stop == b.start for a, b in pairwise(parts))
@@ -165,7 +164,7 @@ def test_parts_that_disagree_on_a_shard_are_refused(parts: list[Path], finished:
     record = json.loads(path.read_bytes())
     record["rows"][0]["sqe"] = 0.5
     path.write_bytes(canonical_json(record) + b"\n")
-    with pytest.raises(OutputError, match="samples--builtin--brick--00001: .* hold different shards"):
+    with pytest.raises(OutputError, match=r"samples--builtin--brick--00001: .* hold different shards"):
         merge_corpora([parts[0], other], tmp_path / "out")
 
 
