@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import zarr
 from numpy.typing import DTypeLike, NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from manifests import layout
 from manifests.errors import CorpusError
@@ -154,6 +154,7 @@ class CorpusInfo(_Info):
     config: dict[str, Any]  # the recipe as JSON: a reader needs no knowledge of its keys
     config_sha256: str
     code_version: str
+    extensions: list[int] = []  # samples that each extension added to those of the recipe, the oldest first
     counts: CorpusCounts
     invariants: InvariantCounts
     mechanisms: dict[str, MechanismInfo]
@@ -163,6 +164,12 @@ class CorpusInfo(_Info):
     sqe_sha256: str = ""  # of the estimator that made the column sqe; "" if nothing was scored
     scores: list[ScoreInfo] = []  # by other estimators, later
     files: list[FileRecord] = []  # every file of the corpus that no commit record names, this one left out
+
+    @model_serializer(mode="wrap")
+    def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A corpus that was never extended says nothing of extensions."""
+        content: dict[str, Any] = handler(self)
+        return {key: value for key, value in content.items() if key != "extensions" or value}
 
 
 @dataclass(frozen=True)

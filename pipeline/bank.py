@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from manifests.records import BankRecord, CommitRecord
 from manifests.seeds import Stage, name_key, seed_path
 from physics.mechanism import MAX_SEGMENTS, Crack, Mechanism, MechanismParams, Trajectory
 from physics.registry import MECHANISMS
-from pipeline.planning import bank_stream
+from pipeline.planning import BANK_SHARD, bank_stream
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.single_writer import finished_shard, publish_shard
 from pipeline.store import ArraySpec, adopt_shard, create_array, read_rows, stage_shard
@@ -37,7 +37,7 @@ __all__ = [
     "store_trajectories",
 ]
 
-PER_SHARD = 16
+PER_SHARD = BANK_SHARD
 
 
 @dataclass(frozen=True)
@@ -95,20 +95,23 @@ class StoredTrajectory:
         return {name: np.asarray(values[snapshot], dtype=np.float32) for name, values in self.fields.items()}
 
 
-def bank_specs(out: Path, recipe: Recipe, sizes: Mapping[str, int], *, shared: Path | None = None) -> list[BankSpec]:
-    """The bank's shards for so many trajectories of each mechanism."""
+def bank_specs(
+    out: Path, recipe: Recipe, numbers: Mapping[str, Sequence[range]], *, shared: Path | None = None
+) -> list[BankSpec]:
+    """The bank's shards for these trajectories of each mechanism; each range begins a shard."""
     return [
-        BankSpec(out, recipe, name, k, start, min(total, start + PER_SHARD), shared)
-        for name, total in sizes.items()
-        for k, start in enumerate(range(0, total, PER_SHARD))
+        BankSpec(out, recipe, name, start // PER_SHARD, start, min(one.stop, start + PER_SHARD), shared)
+        for name, ranges in numbers.items()
+        for one in ranges
+        for start in range(one.start, one.stop, PER_SHARD)
     ]
 
 
-def create_bank(out: Path, recipe: Recipe, sizes: Mapping[str, int]) -> None:
-    """Lay out the bank's arrays."""
-    for name, total in sizes.items():
-        for spec in _array_specs(MECHANISMS[name], recipe.params(name), total):
-            create_array(out, BANK, name, spec, zstd_level=recipe.store.zstd_level)
+def create_bank(out: Path, recipe: Recipe, numbers: Mapping[str, Sequence[range]]) -> None:
+    """Lay out the bank's arrays for these trajectories of each mechanism."""
+    for name, ranges in numbers.items():
+        for spec in _array_specs(MECHANISMS[name], recipe.params(name), sum(len(one) for one in ranges)):
+            create_array(out, BANK, name, replace(spec, used=tuple(ranges)), zstd_level=recipe.store.zstd_level)
 
 
 def _array_specs(mechanism: Mechanism[Any, Any], params: MechanismParams, total: int) -> tuple[ArraySpec, ...]:

@@ -20,7 +20,7 @@ __all__ = ["MechanismBank", "summarise_bank"]
 @dataclass(frozen=True)
 class MechanismBank:
     """Trajectories of one mechanism: how many, of how many states each, their bytes on disk, how many were simulated
-    (and not copied from another bank), and the core seconds that took.
+    (and not copied from another bank), the core seconds that took, and how many are numbered without a gap from 0 on.
     """
 
     mechanism: str
@@ -29,13 +29,17 @@ class MechanismBank:
     bytes: int
     simulated: int
     seconds: float
+    unbroken: int
 
 
 def summarise_bank(out: Path, recipe: Recipe) -> list[MechanismBank]:
     """The bank of a corpus by mechanism, in the order of the recipe."""
     counts: Counter[str] = Counter()
     size: Counter[str] = Counter()
+    unbroken: Counter[str] = Counter()
     for commit in read_commits(out, "bank", BankRecord):
+        if commit.rows and commit.rows[0].trajectory == unbroken[commit.key]:
+            unbroken[commit.key] += len(commit.rows)
         counts[commit.key] += len(commit.rows)
         size[commit.key] += sum(file.bytes for file in commit.files)
     seconds: defaultdict[str, float] = defaultdict(float)
@@ -46,7 +50,15 @@ def summarise_bank(out: Path, recipe: Recipe) -> list[MechanismBank]:
             if name.startswith("simulate_"):
                 seconds[name.removeprefix("simulate_")] += spent
     return [
-        MechanismBank(name, counts[name], recipe.params(name).snapshots, size[name], simulated[name], seconds[name])
+        MechanismBank(
+            name,
+            counts[name],
+            recipe.params(name).snapshots,
+            size[name],
+            simulated[name],
+            seconds[name],
+            unbroken[name],
+        )
         for name in recipe.mechanism_weights()
         if counts[name]
     ]

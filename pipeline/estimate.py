@@ -63,7 +63,7 @@ def measure(out: Path, recipe: Recipe, prepared: Prepared) -> Estimate:
 
 def _time_bank(trial: Path, recipe: Recipe, prepared: Prepared) -> tuple[float, float]:
     """Seconds and bytes of the whole bank, from a few trajectories of each mechanism."""
-    create_bank(trial, recipe, prepared.bank_sizes)
+    create_bank(trial, recipe, {name: (range(total),) for name, total in prepared.bank_sizes.items()})
     seconds = size = 0.0
     for name, total in prepared.bank_sizes.items():
         few = min(_TRAJECTORIES, total)

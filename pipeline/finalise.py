@@ -68,11 +68,12 @@ def finalise(
     sources: Sequence[SourceRecord],
     bank: Sequence[BankRecord],
     samples: Sequence[SampleRecord],
+    extensions: Sequence[int] = (),
 ) -> CorpusInfo:
     """Write manifest.parquet, then corpus.json, whose presence says that the corpus is finished."""
     ordered = sorted(samples, key=lambda row: row.index)
     write_table(out / layout.MANIFEST, to_table(ordered, SampleRecord))
-    info = summarise(recipe, sources=sources, bank=bank, samples=ordered)
+    info = summarise(recipe, sources=sources, bank=bank, samples=ordered, extensions=extensions)
     scores = _scores_kept(out)
     files = sorted([*_unrecorded_files(out), *(_file_record(out, s.path) for s in scores)], key=lambda f: f.path)
     info = info.model_copy(update={"files": files, "scores": scores})
@@ -106,6 +107,7 @@ def summarise(
     sources: Sequence[SourceRecord],
     bank: Sequence[BankRecord],
     samples: Sequence[SampleRecord],
+    extensions: Sequence[int] = (),
 ) -> CorpusInfo:
     """Counts, statistics and licences of a corpus."""
     usable = [row for row in samples if row.status is SampleStatus.OK]
@@ -116,6 +118,7 @@ def summarise(
     return CorpusInfo(
         schema_version=SCHEMA_VERSION,
         name=recipe.name,
+        extensions=list(extensions),
         config=recipe.model_dump(mode="json"),
         config_sha256=config_sha256(recipe),
         code_version=code_version(),

@@ -1,7 +1,8 @@
 """The main job: sources -> plan -> bank -> samples -> manifest, resumable at any moment.
 
 Every stage is a list of shard specs. A spec whose valid commit record exists is done; the rest is run by an executor
-that knows nothing of stages. Whatever no record names is swept first.
+that knows nothing of stages. Whatever no record names is swept first. A part of the job, for several machines to share
+it, is the shards of a range of samples: see `pipeline.sharing`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import json
 import os
 import platform
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,6 +23,7 @@ import numpy as np
 
 from manifests import layout
 from manifests.corpus import CorpusInfo
+from manifests.errors import CorpusError
 from manifests.records import (
     AnyCommit,
     BankRecord,
@@ -32,16 +34,17 @@ from manifests.records import (
     SourceRecord,
     SourceStatus,
 )
-from manifests.tables import to_table, write_table
+from manifests.tables import from_table, read_table, to_table, write_table
 from pipeline.apart import store_samples_apart, store_samples_guarded
 from pipeline.bank import BankSpec, bank_specs, create_bank, store_trajectories
 from pipeline.cluster import ClusterExecutor
 from pipeline.executor import Executor, Interruption, SerialExecutor, make_executor
 from pipeline.finalise import finalise
 from pipeline.inventory import SourcesSpec, find_categories, store_sources
-from pipeline.planning import CategorySources, bank_sizes, make_plan, shard_rows
+from pipeline.planning import CategorySources, bank_ranges, category_rows, make_plan, samples_by_segment
 from pipeline.recipe import Recipe
 from pipeline.scoring import shipped_sha256
+from pipeline.sharing import ShardName, Share, missing_of, share_of
 from pipeline.sources.readers import Category
 from pipeline.store import (
     is_laid_out,
@@ -50,8 +53,10 @@ from pipeline.store import (
     open_output,
     output_errors,
     prune_arrays,
+    read_identity,
     read_rows,
     read_valid_commits,
+    retract,
     sweep,
     sweep_temporaries,
 )
@@ -66,9 +71,12 @@ __all__ = [
     "Prepared",
     "Progress",
     "SilentProgress",
+    "complete",
     "fill_bank",
     "generate",
+    "generate_share",
     "prepare",
+    "stored_sources",
 ]
 
 SpecT = TypeVar("SpecT", SourcesSpec, BankSpec, tuple[SampleSpec, ...])
@@ -111,7 +119,12 @@ class Prepared:
     sources: tuple[SourceRecord, ...]
     channels: Mapping[str, int]
     plan: tuple[PlanRow, ...]
-    bank_sizes: Mapping[str, int]  # trajectories by mechanism
+    bank: Mapping[str, tuple[range, ...]]  # trajectories by mechanism
+
+    @property
+    def bank_sizes(self) -> dict[str, int]:
+        """How many trajectories there are of each mechanism."""
+        return {name: sum(map(len, numbers)) for name, numbers in self.bank.items()}
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,8 @@ class _Run:
     interruption: Interruption
     progress: Progress
     shared_bank: Path | None = None
+    stored: bool = False  # photographs are those that the corpus holds, if it holds all; else they are looked up again
+    extensions: tuple[int, ...] = ()
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     simulated: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     devices: set[str] = field(default_factory=set)
@@ -158,6 +173,7 @@ def generate(
     progress: Progress | None = None,
     announce: Callable[[], None] | None = None,
     shared_bank: Path | None = None,
+    stored: bool = False,
 ) -> Outcome:
     """Make a corpus, or go on with one.
 
@@ -179,6 +195,8 @@ def generate(
         Called when a first Ctrl-C is taken in.
     shared_bank : Path, optional
         Another corpus or bank: shards that it holds are copied instead of computed.
+    stored : bool
+        Take the photographs that the corpus holds, if it holds all of them, whatever became of the files since.
 
     Raises
     ------
@@ -187,7 +205,69 @@ def generate(
     Interrupted
         A stop was asked for; the same call goes on from there.
     """
-    return _with_run(out, recipe, Computing(workers, scheduler, device), progress, announce, _generate, shared_bank)
+    computing = Computing(workers, scheduler, device)
+    return _with_run(out, recipe, computing, progress, announce, _generate, shared_bank, stored=stored)
+
+
+def generate_share(
+    out: Path,
+    recipe: Recipe,
+    asked: Share,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    device: str = AUTO_DEVICE,
+    progress: Progress | None = None,
+    announce: Callable[[], None] | None = None,
+    shared_bank: Path | None = None,
+) -> tuple[range, Outcome | None]:
+    """Make the whole shards nearest to a range of samples, and the trajectories that belong to it.
+
+    Returns
+    -------
+    samples : range
+        What was asked for, in whole shards.
+    outcome : Outcome or None
+        Of the whole corpus, if nothing is left to be made in this folder.
+    """
+
+    def job(run: _Run) -> tuple[range, Outcome | None]:
+        _sweep(run)
+        prepared = _take_in(run)
+        wanted, samples, bank = share_of(asked, prepared.plan, _bank_specs(run, prepared))
+        _fill_bank(run, prepared, only=bank)
+        _make_samples(run, prepared, only=samples)
+        return wanted, None if _missing(run, prepared) else _finish(run, prepared)
+
+    return _with_run(out, recipe, Computing(workers, scheduler, device), progress, announce, job, shared_bank)
+
+
+def complete(
+    out: Path,
+    recipe: Recipe,
+    fill: Callable[[], None],
+    *,
+    progress: Progress | None = None,
+    announce: Callable[[], None] | None = None,
+) -> tuple[Outcome | None, str]:
+    """Let ``fill`` bring in what others made, and finish the corpus if that is all of it; nothing is computed.
+
+    Returns
+    -------
+    outcome : Outcome or None
+        If it is finished.
+    missing : str
+        What is not there, in words; empty if it is finished.
+    """
+
+    def job(run: _Run) -> tuple[Outcome | None, str]:
+        fill()
+        _sweep(run)
+        prepared = _take_in(run)
+        missing = _missing(run, prepared)
+        return (None, missing) if missing else (_finish(run, prepared), "")
+
+    return _with_run(out, recipe, Computing(), progress, announce, job, None, stored=True)
 
 
 def prepare(out: Path, recipe: Recipe, *, workers: int, progress: Progress | None = None) -> Prepared:
@@ -219,8 +299,11 @@ def _with_run(
     announce: Callable[[], None] | None,
     job: Callable[[_Run], ResultT],
     shared_bank: Path | None,
+    *,
+    stored: bool = False,
 ) -> ResultT:
-    find_categories(recipe)  # a wrong source is said before anything is written
+    if not stored:
+        find_categories(recipe)  # a wrong source is said before anything is written
     if computing.scheduler is None:
         resolve_device(computing.device)  # so is a device that is not there
     else:  # workers have working folders of their own
@@ -229,7 +312,8 @@ def _with_run(
     progress = progress or SilentProgress()
     with lock_output(out), Interruption(announce) as interruption:
         executor = _executor(out, recipe, computing, progress)
-        run = _Run(out, recipe, executor, interruption, progress, shared_bank)
+        extensions = read_identity(out).extensions
+        run = _Run(out, recipe, executor, interruption, progress, shared_bank, stored, extensions)
         started = time.perf_counter()
         try:
             return job(run)
@@ -264,12 +348,18 @@ def _only_fill_bank(run: _Run) -> list[BankRecord]:
 
 def _generate(run: _Run) -> Outcome:
     _sweep(run)
-    prepared = _take_in(run)
+    return _finish(run, _take_in(run))
+
+
+def _finish(run: _Run, prepared: Prepared) -> Outcome:
+    """Make what is not there, and say that the corpus is whole."""
     bank = _fill_bank(run, prepared)
     samples = _make_samples(run, prepared)
     with output_errors(run.out):
         _drop_stale(run, prepared)
-        info = finalise(run.out, run.recipe, sources=prepared.sources, bank=bank, samples=samples)
+        info = finalise(
+            run.out, run.recipe, sources=prepared.sources, bank=bank, samples=samples, extensions=run.extensions
+        )
     return Outcome(info=info, seconds=dict(run.seconds), made=run.made)
 
 
@@ -293,8 +383,7 @@ def _sweep(run: _Run) -> None:
 def _drop_stale(run: _Run, prepared: Prepared) -> None:
     """Remove what this plan has no place for: photographs came or went since an earlier run."""
     wanted = {layout.commit_name("sources", key, 0) for key in prepared.channels}
-    specs = bank_specs(run.out, run.recipe, prepared.bank_sizes)
-    wanted |= {layout.commit_name("bank", spec.mechanism, spec.shard) for spec in specs}
+    wanted |= {layout.commit_name("bank", spec.mechanism, spec.shard) for spec in _bank_specs(run, prepared)}
     wanted |= {layout.commit_name("samples", f"{r.dataset}/{r.category}", r.shard) for r in prepared.plan}
     stale = [path for path in (run.out / layout.COMMITS).iterdir() if path.name not in wanted]
     if stale:
@@ -307,26 +396,58 @@ def _drop_stale(run: _Run, prepared: Prepared) -> None:
 
 
 def _take_in(run: _Run) -> Prepared:
-    specs = [SourcesSpec(run.out, run.recipe, _anywhere(category)) for category in find_categories(run.recipe)]
-    done = {c.key: c for c in read_valid_commits(run.out, "sources", SourceRecord, run.recipe)}
-    done = {s.key: done[s.key] for s in specs if s.key in done and _still_holds(s, done[s.key])}
-    run.progress.stage("sources", sum(len(s.category.files) for s in specs), sum(len(c.rows) for c in done.values()))
+    """Photographs and plan."""
     start = time.perf_counter()
+    records = (stored_sources(run.out, run.recipe) if run.stored else None) or _read_sources(run)
+    run.seconds["sources"] += time.perf_counter() - start
+    rows = [row for record in records for row in record.rows]
+    write_table(run.out / layout.INVENTORY, to_table(rows, SourceRecord))
+    categories = [_category_sources(run, record) for record in records]
+    channels = {c.key: _channels(run, c) for c in categories}
+    start = time.perf_counter()
+    plan = make_plan(run.recipe, categories, channels, run.extensions)
+    write_table(run.out / layout.PLAN, to_table(plan, PlanRow))
+    run.seconds["plan"] += time.perf_counter() - start
+    bank = bank_ranges(run.recipe, [len(c.records) for c in categories], run.extensions)
+    return Prepared(sources=tuple(rows), channels=channels, plan=tuple(plan), bank=bank)
+
+
+def _read_sources(run: _Run) -> list[CommitRecord[SourceRecord]]:
+    """Records of all categories, in order; those whose files are as they were are not read again."""
+    specs = [SourcesSpec(run.out, run.recipe, _anywhere(category)) for category in find_categories(run.recipe)]
+    known = read_valid_commits(run.out, "sources", SourceRecord, run.recipe)
+    done = {c.key: c for c in known}
+    done = {s.key: done[s.key] for s in specs if s.key in done and _still_holds(s, done[s.key])}
+    _retract(run, known, done.values())
+    run.progress.stage("sources", sum(len(s.category.files) for s in specs), sum(len(c.rows) for c in done.values()))
     for spec, record in _run_missing(run, store_sources, [s for s in specs if s.key not in done]):
         done[spec.key] = record
         failures = sum(row.status is not SourceStatus.OK for row in record.rows)
         run.progress.advance(len(record.rows), failures)
-    run.seconds["sources"] += time.perf_counter() - start
-    rows = [row for spec in specs for row in done[spec.key].rows]
-    write_table(run.out / layout.INVENTORY, to_table(rows, SourceRecord))
-    categories = [_category_sources(run, spec, done[spec.key]) for spec in specs]
-    channels = {c.key: _channels(run, c) for c in categories}
-    start = time.perf_counter()
-    plan = make_plan(run.recipe, categories, channels)
-    write_table(run.out / layout.PLAN, to_table(plan, PlanRow))
-    run.seconds["plan"] += time.perf_counter() - start
-    sizes = bank_sizes(run.recipe, [len(c.records) for c in categories])
-    return Prepared(sources=tuple(rows), channels=channels, plan=tuple(plan), bank_sizes=sizes)
+    return [done[spec.key] for spec in specs]
+
+
+def _retract(run: _Run, known: Sequence[AnyCommit], kept: Iterable[AnyCommit]) -> None:
+    """Take back the records of shards that are to be made anew from something else, before their files change."""
+    names = {layout.commit_name(record.stage, record.key, record.shard) for record in known}
+    stale = names - {layout.commit_name(record.stage, record.key, record.shard) for record in kept}
+    if stale:
+        mark_unfinished(run.out)
+        retract(run.out, stale)
+
+
+def stored_sources(out: Path, recipe: Recipe) -> list[CommitRecord[SourceRecord]] | None:
+    """Records of all categories, in order, if the corpus holds them and its inventory says that these are all."""
+    known = {c.key: c for c in read_valid_commits(out, "sources", SourceRecord, recipe)}
+    try:
+        rows = from_table(read_table(out / layout.INVENTORY), SourceRecord)
+    except CorpusError:
+        return None
+    keys = list(dict.fromkeys(f"{row.dataset}/{row.category}" for row in rows))
+    if not rows or any(key not in known for key in keys) or rows != [row for key in keys for row in known[key].rows]:
+        return None
+    laid_out = all(is_laid_out(out, layout.DATA, key, layout.SOURCE_ARRAYS) for key in keys)
+    return [known[key] for key in keys] if laid_out else None
 
 
 def _anywhere(category: Category) -> Category:
@@ -340,24 +461,37 @@ def _still_holds(spec: SourcesSpec, record: CommitRecord[SourceRecord]) -> bool:
     return laid_out and record.inputs_sha256 == spec.inputs_sha256
 
 
-def _category_sources(run: _Run, spec: SourcesSpec, record: CommitRecord[SourceRecord]) -> CategorySources:
+def _category_sources(run: _Run, record: CommitRecord[SourceRecord]) -> CategorySources:
     usable = tuple(sorted((row for row in record.rows if row.index >= 0), key=lambda row: row.index))
-    foreground = read_rows(run.out, layout.DATA, spec.key, "foreground", 0, len(usable)) > 0
-    return CategorySources(spec.category.dataset, spec.category.category, usable, np.asarray(foreground))
+    foreground = read_rows(run.out, layout.DATA, record.key, "foreground", 0, len(usable)) > 0
+    return CategorySources(usable[0].dataset, usable[0].category, usable, np.asarray(foreground))
 
 
 def _channels(run: _Run, category: CategorySources) -> int:
     return int(read_rows(run.out, layout.DATA, category.key, "source", 0, 1).shape[3])
 
 
-def _fill_bank(run: _Run, prepared: Prepared) -> list[BankRecord]:
-    create_bank(run.out, run.recipe, prepared.bank_sizes)
-    specs = bank_specs(run.out, run.recipe, prepared.bank_sizes, shared=run.shared_bank)
-    done = {(c.key, c.shard): c for c in read_valid_commits(run.out, "bank", BankRecord, run.recipe)}
+def _bank_specs(run: _Run, prepared: Prepared) -> list[BankSpec]:
+    return bank_specs(run.out, run.recipe, prepared.bank, shared=run.shared_bank)
+
+
+def _fill_bank(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None = None) -> list[BankRecord]:
+    """Simulate what is not there, of these shards or of all; rows of all of them that are there."""
+    create_bank(run.out, run.recipe, prepared.bank)
+    specs = [s for s in _bank_specs(run, prepared) if only is None or (s.mechanism, s.shard) in only]
+    known = read_valid_commits(run.out, "bank", BankRecord, run.recipe)
+    done = {(c.key, c.shard): c for c in known}
+    stale = [
+        done[s.mechanism, s.shard]
+        for s in specs
+        if (s.mechanism, s.shard) in done and done[s.mechanism, s.shard].inputs_sha256 != s.inputs_sha256
+    ]
+    _retract(run, stale, [])
+    names = {(c.key, c.shard) for c in stale}
     done = {
         (s.mechanism, s.shard): done[s.mechanism, s.shard]
         for s in specs
-        if (s.mechanism, s.shard) in done and done[s.mechanism, s.shard].inputs_sha256 == s.inputs_sha256
+        if (s.mechanism, s.shard) in done.keys() - names
     }
     run.progress.stage("trajectories", sum(s.stop - s.start for s in specs), sum(len(c.rows) for c in done.values()))
     start = time.perf_counter()
@@ -374,13 +508,16 @@ def _fill_bank(run: _Run, prepared: Prepared) -> list[BankRecord]:
     return [row for spec in specs for row in done[spec.mechanism, spec.shard].rows]
 
 
-def _make_samples(run: _Run, prepared: Prepared) -> list[SampleRecord]:
-    specs = _sample_specs(run, prepared)
+def _make_samples(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None = None) -> list[SampleRecord]:
+    """Make what is not there, of these shards or of all; rows of all of them that are there."""
+    specs = [s for s in _sample_specs(run, prepared) if only is None or (s.key, s.shard) in only]
     done = {(c.key, c.shard): c for c in read_valid_commits(run.out, "samples", SampleRecord, run.recipe)}
-    kept = [done[s.key, s.shard] for s in specs if (s.key, s.shard) in done and _same_inputs(done[s.key, s.shard], s)]
+    known = [(s, done[s.key, s.shard]) for s in specs if (s.key, s.shard) in done]
+    kept = [record for spec, record in known if _same_inputs(record, spec)]
+    _retract(run, [record for _, record in known], kept)
     names = {(c.key, c.shard) for c in kept}
     rows = [row for record in kept for row in record.rows]
-    run.progress.stage("samples", len(prepared.plan), len(rows))
+    run.progress.stage("samples", sum(len(s.rows) for s in specs), len(rows))
     start = time.perf_counter()
     missing = [s for s in specs if (s.key, s.shard) not in names]
     groups = made_together(run.recipe, missing, workers=run.executor.workers)
@@ -408,11 +545,14 @@ def _sample_specs(run: _Run, prepared: Prepared) -> list[SampleSpec]:
     by_shard: dict[tuple[str, int], list[PlanRow]] = {}
     for row in prepared.plan:
         by_shard.setdefault((f"{row.dataset}/{row.category}", row.shard), []).append(row)
-    for key, channels in prepared.channels.items():
-        count = sum(len(rows) for (name, _), rows in by_shard.items() if name == key)
-        if count:
-            per_shard = shard_rows(run.recipe, channels, count)
-            create_sample_arrays(run.out, run.recipe, key, count=count, per_shard=per_shard)
+    usable = Counter(f"{row.dataset}/{row.category}" for row in prepared.sources if row.index >= 0)
+    shares = samples_by_segment(run.recipe, [usable[key] for key in prepared.channels], run.extensions)
+    for (key, channels), counts in zip(prepared.channels.items(), shares, strict=True):
+        if sum(counts):
+            lying = category_rows(run.recipe, channels, counts)
+            create_sample_arrays(
+                run.out, run.recipe, key, count=sum(counts), per_shard=lying.per_shard, used=lying.used
+            )
     by_category: dict[str, dict[int, SourceRecord]] = {}
     for source in prepared.sources:
         by_category.setdefault(f"{source.dataset}/{source.category}", {})[source.index] = source
@@ -422,6 +562,20 @@ def _sample_specs(run: _Run, prepared: Prepared) -> list[SampleSpec]:
         )
         for (key, _), rows in by_shard.items()
     ]
+
+
+def _missing(run: _Run, prepared: Prepared) -> str:
+    """Which samples and shards of the bank have no record, in words; empty if none."""
+    bank = {(c.key, c.shard): c.inputs_sha256 for c in read_valid_commits(run.out, "bank", BankRecord, run.recipe)}
+    done = {(c.key, c.shard): c for c in read_valid_commits(run.out, "samples", SampleRecord, run.recipe)}
+    specs = _sample_specs(run, prepared)
+    made = {(s.key, s.shard) for s in specs if (s.key, s.shard) in done and _same_inputs(done[s.key, s.shard], s)}
+    simulated = {
+        (s.mechanism, s.shard)
+        for s in _bank_specs(run, prepared)
+        if bank.get((s.mechanism, s.shard)) == s.inputs_sha256
+    }
+    return missing_of(prepared.plan, made, _bank_specs(run, prepared), simulated)
 
 
 def _run_missing(

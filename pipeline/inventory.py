@@ -26,7 +26,15 @@ from pipeline.sources.readers import Category, LoadedSource, list_categories, re
 from pipeline.store import ArraySpec, StagedFile, create_array, stage_shard
 from refine.passes import OpticsArrays, measure_optics
 
-__all__ = ["CategoryScan", "SourcesSpec", "find_categories", "inspect_category", "scan_category", "store_sources"]
+__all__ = [
+    "CategoryScan",
+    "SourcesSpec",
+    "create_source_arrays",
+    "find_categories",
+    "inspect_category",
+    "scan_category",
+    "store_sources",
+]
 
 _LOOK = 64  # photographs of a category that a quick look reads
 
@@ -156,22 +164,7 @@ def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
     """Scan a category and write its ``source`` and ``foreground`` arrays; the record last."""
     scan = scan_category(spec.recipe, spec.category)
     arrays: dict[str, Pixels] = {"source": scan.images, "foreground": scan.foreground.masks.astype(np.uint8)}
-    per_shard = shard_rows(spec.recipe, scan.images.shape[3], len(scan.images))
-    meaning = {"source": "normal photograph, fitted", "foreground": "1 where the part is"}
-    for name, values in arrays.items():
-        create_array(
-            spec.out,
-            DATA,
-            spec.key,
-            ArraySpec(
-                name=name,
-                shape=values.shape,
-                dtype=str(values.dtype),
-                shard_rows=per_shard,
-                attributes=(("unit", "1"), ("meaning", meaning[name])),
-            ),
-            zstd_level=spec.recipe.store.zstd_level,
-        )
+    per_shard = create_source_arrays(spec.out, spec.recipe, spec.key, scan.records)
     staged: list[StagedFile] = []
     for shard, start in enumerate(range(0, len(scan.images), per_shard)):
         block = {name: values[start : start + per_shard] for name, values in arrays.items()}
@@ -187,6 +180,21 @@ def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
         rows=scan.records,
     )
     return publish_shard(spec.out, staged, record)
+
+
+def create_source_arrays(out: Path, recipe: Recipe, key: str, records: Sequence[SourceRecord]) -> int:
+    """Lay out the arrays of one category's photographs, which follow from its records; rows of one shard."""
+    usable = [row for row in records if row.index >= 0]
+    channels, plane = len(usable[0].brightest), (len(usable), recipe.size, recipe.size)
+    per_shard = shard_rows(recipe, channels, len(usable))
+    for name, shape, dtype, meaning in (
+        ("source", (*plane, channels), f"uint{recipe.bit_depth}", "normal photograph, fitted"),
+        ("foreground", plane, "uint8", "1 where the part is"),
+    ):
+        about = (("unit", "1"), ("meaning", meaning))
+        spec = ArraySpec(name=name, shape=shape, dtype=dtype, shard_rows=per_shard, attributes=about)
+        create_array(out, DATA, key, spec, zstd_level=recipe.store.zstd_level)
+    return per_shard
 
 
 def _bytes(path: Path | None) -> int:

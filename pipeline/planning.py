@@ -6,6 +6,9 @@ trajectories fall into the same number of groups, and a sample joins only a sour
 that a split by group shares neither. On one source no snapshot comes twice in the same turn, and the bank is made
 large enough for that. A sample's first defect follows these totals; the mechanisms of further ones are drawn by weight.
 Foreign material comes from photographs of the sample's own group.
+A corpus that was extended is planned in segments, the recipe's own count first and then each extension: every segment
+has its own trajectories, and its rows begin a shard in every category, so nothing before it changes, and no state that
+an earlier segment used comes again.
 The recipe's sampling policy, if it has one, multiplies the weights, draws some quarters of the areas and severities
 more often than others, and the border of a picture more often than its inside, or less.
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,21 +39,28 @@ from physics.registry import MECHANISMS
 from pipeline.recipe import Recipe
 
 __all__ = [
+    "BANK_SHARD",
+    "CategoryRows",
     "CategorySources",
     "DrawnPlacement",
     "Outline",
     "allocate",
+    "bank_ranges",
     "bank_sizes",
     "bank_stream",
+    "category_rows",
     "draw_placement",
     "enters_at_edge",
     "make_plan",
     "opening_width",
+    "plan_segments",
     "samples_by_category",
+    "samples_by_segment",
     "shard_rows",
     "trace_outline",
 ]
 
+BANK_SHARD = 16  # trajectories in one shard of the bank
 _SHARD_BYTES = 50_000_000
 _SHARD_MOST = 256
 _DEFECTS_PER_TRAJECTORY = 24
@@ -88,6 +99,39 @@ class CategorySources:
         return f"{self.dataset}/{self.category}"
 
 
+@dataclass(frozen=True)
+class CategoryRows:
+    """Where a category's samples lie in its arrays: how many rows a shard has, and the rows of each segment."""
+
+    per_shard: int
+    segments: tuple[range, ...]
+
+    @property
+    def used(self) -> tuple[range, ...]:
+        """Rows that hold a sample."""
+        return tuple(rows for rows in self.segments if rows)
+
+
+def plan_segments(recipe: Recipe, extensions: Sequence[int]) -> list[Recipe]:
+    """The recipe, and for each extension the recipe of so many samples: what is planned by itself, in order."""
+    return [recipe, *(recipe.model_copy(update={"count": count}) for count in extensions)]
+
+
+def category_rows(recipe: Recipe, channels: int, counts: Sequence[int]) -> CategoryRows:
+    """Rows of a category with so many samples in each segment; the first that has any decides the size of a shard."""
+    per_shard = shard_rows(recipe, channels, next((count for count in counts if count), 0))
+    return CategoryRows(per_shard, _from_whole_shards(counts, per_shard))
+
+
+def _from_whole_shards(counts: Sequence[int], per_shard: int) -> tuple[range, ...]:
+    """Numbers of so many items in each segment, each segment from the first free shard on."""
+    found: list[range] = []
+    for count in counts:
+        first = -(-found[-1].stop // per_shard) * per_shard if found else 0
+        found.append(range(first, first + count))
+    return tuple(found)
+
+
 def allocate(total: int, weights: Sequence[float]) -> list[int]:
     """Whole numbers that sum to ``total`` in proportion to ``weights``; ties go to the first.
 
@@ -108,6 +152,12 @@ def allocate(total: int, weights: Sequence[float]) -> list[int]:
 def samples_by_category(recipe: Recipe, usable: Sequence[int]) -> list[int]:
     """Samples of each category, from the number of its usable photographs."""
     return allocate(recipe.count, [1.0 if recipe.allocation == "equal" else float(n) for n in usable])
+
+
+def samples_by_segment(recipe: Recipe, usable: Sequence[int], extensions: Sequence[int] = ()) -> list[tuple[int, ...]]:
+    """Samples of each category in each segment of the plan."""
+    segments = plan_segments(recipe, extensions)
+    return list(zip(*(samples_by_category(segment, usable) for segment in segments), strict=True))
 
 
 def bank_sizes(recipe: Recipe, usable: Sequence[int]) -> dict[str, int]:
@@ -148,6 +198,12 @@ def bank_sizes(recipe: Recipe, usable: Sequence[int]) -> dict[str, int]:
         wanted = -(-int(recipe.count * defects * share) // _DEFECTS_PER_TRAJECTORY)
         sizes[name] = max(recipe.bank.groups, _BANK_LEAST, min(_BANK_MOST, wanted), needed)
     return sizes
+
+
+def bank_ranges(recipe: Recipe, usable: Sequence[int], extensions: Sequence[int] = ()) -> dict[str, tuple[range, ...]]:
+    """Trajectories of each mechanism by number: a range for each segment of the plan, errors as for `bank_sizes`."""
+    sizes = [bank_sizes(segment, usable) for segment in plan_segments(recipe, extensions)]
+    return {name: _from_whole_shards([size[name] for size in sizes], BANK_SHARD) for name in sizes[0]}
 
 
 def _snapshots_in_range(params: MechanismParams) -> NDArray[np.int64]:
@@ -299,7 +355,9 @@ def _random_pixel(rng: np.random.Generator, foreground: NDArray[np.bool_]) -> ND
     return inside[rng.integers(len(inside))] if len(inside) else np.array([size // 2, size // 2])
 
 
-def make_plan(recipe: Recipe, categories: Sequence[CategorySources], channels: Mapping[str, int]) -> list[PlanRow]:
+def make_plan(
+    recipe: Recipe, categories: Sequence[CategorySources], channels: Mapping[str, int], extensions: Sequence[int] = ()
+) -> list[PlanRow]:
     """Every sample of the corpus, in order of index.
 
     Parameters
@@ -310,39 +368,63 @@ def make_plan(recipe: Recipe, categories: Sequence[CategorySources], channels: M
         Each with at least one source.
     channels : mapping
         1 or 3 by category key; decides the shards.
+    extensions : sequence of int
+        Samples of each extension, the oldest first.
     """
     usable = [len(c.records) for c in categories]
-    entering = {
-        name: np.array([enters_at_edge(recipe, name, t) for t in range(total)])
-        for name, total in bank_sizes(recipe, usable).items()
-    }
+    shares = samples_by_segment(recipe, usable, extensions)
+    laid = [category_rows(recipe, channels[c.key], counts) for c, counts in zip(categories, shares, strict=True)]
+    bank = bank_ranges(recipe, usable, extensions)
     rows: list[PlanRow] = []
-    for category, count in zip(categories, samples_by_category(recipe, usable), strict=True):
-        per_shard = shard_rows(recipe, channels[category.key], count)
-        rows.extend(_plan_category(recipe, category, count, len(rows), per_shard, entering))
+    for number in range(1 + len(extensions)):
+        trajectories = {name: _Trajectories.of(recipe, name, ranges[number]) for name, ranges in bank.items()}
+        for category, counts, lying in zip(categories, shares, laid, strict=True):
+            share = _Share(sum(counts[:number]), lying.segments[number], lying.per_shard)
+            rows.extend(_plan_category(recipe, category, share, len(rows), trajectories))
     return rows
 
 
+@dataclass(frozen=True)
+class _Share:
+    """A category's samples of one segment: how many earlier segments have, their rows, and how many a shard holds."""
+
+    before: int
+    rows: range
+    per_shard: int
+
+
+@dataclass(frozen=True)
+class _Trajectories:
+    """Trajectories of one mechanism that a segment may draw from, and which come in from the edge of the part."""
+
+    numbers: range
+    entering: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, recipe: Recipe, name: str, numbers: range) -> Self:
+        return cls(numbers, np.array([enters_at_edge(recipe, name, t) for t in numbers], dtype=np.bool_))
+
+    def of_group(self, group: int, groups: int) -> NDArray[np.int64]:
+        """Those of group g are g, g + groups, g + 2 groups, ..."""
+        first = self.numbers.start + (group - self.numbers.start) % groups
+        return np.arange(first, self.numbers.stop, groups)
+
+
 def _plan_category(
-    recipe: Recipe,
-    category: CategorySources,
-    count: int,
-    first: int,
-    per_shard: int,
-    entering: Mapping[str, NDArray[np.bool_]],
+    recipe: Recipe, category: CategorySources, share: _Share, first: int, bank: Mapping[str, _Trajectories]
 ) -> list[PlanRow]:
-    outlines = [trace_outline(mask) for mask in category.foreground] if count else []
-    mechanisms = _mix(recipe, count, first)
-    chooser = _Chooser(recipe, entering)
+    outlines = [trace_outline(mask) for mask in category.foreground] if share.rows else []
+    mechanisms = _mix(recipe, len(share.rows), first)
+    chooser = _Chooser(recipe, bank)
     rows = []
-    for row in range(count):
-        index, source = first + row, row % len(category.records)
+    for k, row in enumerate(share.rows):
+        index, source = first + k, (share.before + k) % len(category.records)
         rng = stream(recipe.seed, Stage.PLAN, index, 0)
-        if row % per_shard == 0:
+        if row % share.per_shard == 0:
             chooser.open_shard(stream(recipe.seed, Stage.PLAN, index, 1))
         place = _Place(source, len(category.records), category.foreground[source], outlines[source])
         defects = [
-            _plan_defect(recipe, rng, chooser, name, place) for name in (mechanisms[row], *_further(recipe, index))
+            _plan_defect(recipe, rng, chooser, name, place) for name in (mechanisms[k], *_further(recipe, index))
         ]
         fields: dict[str, object] = {
             "index": index,
@@ -355,7 +437,7 @@ def _plan_category(
             **defects[0].model_dump(),
             "others": [defect.model_dump() for defect in defects[1:]],
         }
-        where = {"id": plan_row_id(fields), "shard": row // per_shard, "row": row}
+        where = {"id": plan_row_id(fields), "shard": row // share.per_shard, "row": row}
         rows.append(PlanRow.model_validate({**fields, **where}))
     return rows
 
@@ -440,29 +522,26 @@ class _Chooser:
     reach beyond.
     """
 
-    def __init__(self, recipe: Recipe, entering: Mapping[str, NDArray[np.bool_]]) -> None:
+    def __init__(self, recipe: Recipe, bank: Mapping[str, _Trajectories]) -> None:
         self._recipe = recipe
-        self._entering = entering
-        self._sizes = {name: len(flags) for name, flags in entering.items()}
+        self._bank = bank
         self._groups = recipe.bank.groups
         self._pools: dict[str, list[NDArray[np.int64]]] = {}
         self._used: dict[tuple[str, int], set[tuple[int, int, int]]] = {}
 
     def open_shard(self, rng: np.random.Generator) -> None:
-        each = max(1, _TRAJECTORIES_PER_SHARD // (self._groups * len(self._sizes)))
-        self._pools = {name: self._pool(rng, name, each) for name in self._sizes}
+        each = max(1, _TRAJECTORIES_PER_SHARD // (self._groups * len(self._bank)))
+        self._pools = {name: self._pool(rng, name, each) for name in self._bank}
 
     def _pool(self, rng: np.random.Generator, name: str, each: int) -> list[NDArray[np.int64]]:
-        """Trajectories by group; those of group g are g, g + groups, g + 2 groups, ..."""
-        members = [self._members(name, group) for group in range(self._groups)]
+        """Trajectories by group."""
+        members = [self._bank[name].of_group(group, self._groups) for group in range(self._groups)]
         return [rng.choice(m, size=min(each, len(m)), replace=False) for m in members]
-
-    def _members(self, name: str, group: int) -> NDArray[np.int64]:
-        return np.arange(group, self._sizes[name], self._groups)
 
     def enters(self, name: str, trajectory: int) -> bool:
         """Whether a trajectory's defect comes in from the edge of the part."""
-        return bool(self._entering[name][trajectory])
+        known = self._bank[name]
+        return bool(known.entering[trajectory - known.numbers.start])
 
     def choose(self, rng: np.random.Generator, name: str, source: int, snapshot: int) -> tuple[int, int, int]:
         """(trajectory, snapshot, dihedral): this snapshot if it can be had, else one in the range asked for."""
@@ -476,7 +555,7 @@ class _Chooser:
                 return found
         free = [
             (int(t), int(k), d)
-            for t in (*pool, *np.setdiff1d(self._members(name, group), pool))
+            for t in (*pool, *np.setdiff1d(self._bank[name].of_group(group, self._groups), pool))
             for k in sorted(_snapshots_in_range(self._recipe.params(name)), key=lambda k: abs(int(k) - snapshot))
             for d in range(_TURNS)
             if (int(t), int(k), d) not in used

@@ -11,15 +11,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from manifests import Corpus, layout
-from manifests.corpus import CorpusInfo, Picture, ScoreInfo
-from manifests.errors import OutputError
-from manifests.hashing import canonical_json, sha256_file
+from manifests.corpus import Picture, ScoreInfo
+from manifests.errors import CorpusError, OutputError
+from manifests.hashing import canonical_json, sha256_bytes, sha256_file
 from manifests.records import FileRecord
-from manifests.tables import write_table
+from manifests.tables import read_table, write_table
 from pipeline.store import output_errors, write_atomic
 from refine.scoring import Scorer
 
-__all__ = ["quality_of", "score_corpus", "shipped_sha256"]
+__all__ = ["list_score", "quality_of", "read_score", "score_corpus", "shipped_sha256"]
 
 _DECIMALS = 6
 Judged = tuple[Picture, NDArray[np.bool_], Picture, NDArray[np.bool_]]
@@ -79,6 +79,17 @@ def score_corpus(out: Path, weights: Path | None, *, advance: Callable[[int, int
         return known[0]
     rows = list(_scored(corpus, scorer, advance))
     name = f"{layout.SCORES}/{scorer.sha256[:12]}.parquet"
+    table = _to_table(rows, scorer.sha256)
+    info = ScoreInfo(path=name, sqe_sha256=scorer.sha256, samples=len(rows))
+    with output_errors(out):
+        (out / layout.SCORES).mkdir(exist_ok=True)
+        write_table(out / name, table)
+        list_score(out, info)
+    return info
+
+
+def _to_table(rows: Sequence[tuple[str, float, float]], sqe_sha256: str) -> pa.Table:
+    """The scores; the file itself says by whom they are and what they are, should corpus.json be lost."""
     table = pa.table(
         {
             "id": pa.array([row[0] for row in rows], pa.string()),
@@ -86,12 +97,26 @@ def score_corpus(out: Path, weights: Path | None, *, advance: Callable[[int, int
             "weight": pa.array([row[2] for row in rows], pa.float64()),
         }
     )
-    info = ScoreInfo(path=name, sqe_sha256=scorer.sha256, samples=len(rows))
-    with output_errors(out):
-        (out / layout.SCORES).mkdir(exist_ok=True)
-        write_table(out / name, table)
-        _list(out, corpus.info, info)
-    return info
+    return table.replace_schema_metadata({"sqe_sha256": sqe_sha256, "rows_sha256": _digest(rows)})
+
+
+def _digest(rows: Sequence[tuple[str, float, float]]) -> str:
+    return sha256_bytes(canonical_json([list(row) for row in rows]))
+
+
+def read_score(path: Path, out: Path) -> ScoreInfo | None:
+    """What a table of scores says of itself; None if it is damaged, or from before tables said anything."""
+    try:
+        table = read_table(path)
+        content = table.to_pydict()
+        rows = list(zip(content["id"], content["quality"], content["weight"], strict=True))
+        told = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        if told["rows_sha256"] != _digest(rows):
+            return None
+        sqe_sha256 = told["sqe_sha256"]
+    except (CorpusError, KeyError, ValueError, pa.ArrowException):
+        return None
+    return ScoreInfo(path=path.relative_to(out).as_posix(), sqe_sha256=sqe_sha256, samples=len(rows))
 
 
 def _scored(
@@ -113,13 +138,14 @@ def _scored(
             advance(done, len(corpus))
 
 
-def _list(out: Path, info: CorpusInfo, score: ScoreInfo) -> None:
-    """Name the table in corpus.json."""
+def list_score(out: Path, score: ScoreInfo) -> None:
+    """Name a table of scores in corpus.json."""
     path = out / score.path
     record = FileRecord(path=score.path, bytes=path.stat().st_size, sha256=sha256_file(path))
+    if not (out / layout.CORPUS).is_file():
+        raise OutputError(f"{out}: its {layout.CORPUS} has gone; run `maphc2f generate` again")
+    info = Corpus(out).info
     scores = sorted([*(s for s in info.scores if s.path != score.path), score], key=lambda s: s.path)
     files = sorted([*(f for f in info.files if f.path != score.path), record], key=lambda f: f.path)
     changed = info.model_copy(update={"scores": scores, "files": files})
-    if not (out / layout.CORPUS).is_file():
-        raise OutputError(f"{out}: its {layout.CORPUS} has gone; run `maphc2f generate` again")
     write_atomic(out / layout.CORPUS, canonical_json(changed.model_dump(mode="json")) + b"\n")

@@ -16,15 +16,16 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Self
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from zarr.codecs import ZstdCodec
 from zarr.core.buffer import default_buffer_prototype
 
@@ -43,6 +44,7 @@ __all__ = [
     "adopt_shard",
     "commit",
     "create_array",
+    "differences",
     "discard_staged",
     "holds_files",
     "is_laid_out",
@@ -57,6 +59,7 @@ __all__ = [
     "read_identity",
     "read_rows",
     "read_valid_commits",
+    "retract",
     "shard_files",
     "stage_shard",
     "sweep",
@@ -71,13 +74,29 @@ _STAGING = PurePosixPath(layout.LOG, "writing")  # no part of the corpus, on the
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """An array to lay out: ``shape`` with the true count of rows first, and its attributes as (name, value)."""
+    """An array to lay out: ``shape`` with the true count of rows first, and its attributes as (name, value).
+
+    ``used`` are the rows that hold anything, where they are not the first of the array without a gap.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     shard_rows: int
     attributes: tuple[tuple[str, str], ...]
+    used: tuple[range, ...] = ()
+
+    @property
+    def padded(self) -> int:
+        """Rows with the last shard filled up."""
+        last = self.used[-1].stop if self.used else self.shape[0]
+        return -(-last // self.shard_rows) * self.shard_rows
+
+    @property
+    def counted(self) -> dict[str, Any]:
+        """Attributes that tell the true rows: ``rows`` only where there is a gap between them."""
+        gaps = {"rows": [[rows.start, rows.stop] for rows in self.used]} if len(self.used) > 1 else {}
+        return {"count": self.shape[0], **gaps}
 
 
 @dataclass(frozen=True)
@@ -89,12 +108,39 @@ class StagedFile:
 
 
 class Identity(BaseModel):
-    """config.json: what an output folder is for."""
+    """config.json: what an output folder is for, and by how many samples it was extended."""
 
     schema_version: int
     code_version: str
     config: Recipe
     config_sha256: str
+    extensions: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A corpus that was never extended says nothing of extensions."""
+        content: dict[str, Any] = handler(self)
+        return {key: value for key, value in content.items() if key != "extensions" or value}
+
+    @classmethod
+    def of(cls, recipe: Recipe, extensions: Sequence[int] = ()) -> Self:
+        """Of a corpus that this code begins."""
+        return cls(
+            schema_version=SCHEMA_VERSION,
+            code_version=code_version(),
+            config=recipe,
+            config_sha256=config_sha256(recipe),
+            extensions=tuple(extensions),
+        )
+
+    @property
+    def total(self) -> int:
+        """Samples in all."""
+        return self.config.count + sum(self.extensions)
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        return canonical_json(self.model_dump(mode="json")) + b"\n"
 
     @property
     def recipe(self) -> Recipe:
@@ -120,18 +166,17 @@ def create_array(out: Path, root: str, key: str, spec: ArraySpec, *, zstd_level:
     """
     with output_errors(out):
         _create_groups(out, root, key)
-        padded = -(-spec.shape[0] // spec.shard_rows) * spec.shard_rows
         inner = spec.shape[1:]
         store = zarr.storage.MemoryStore()
         zarr.create_array(
             store,
-            shape=(padded, *inner),
+            shape=(spec.padded, *inner),
             dtype=spec.dtype,
             chunks=(1, *inner),
             shards=(spec.shard_rows, *inner),
             compressors=ZstdCodec(level=zstd_level, checksum=True),
             fill_value=0,
-            attributes={"count": spec.shape[0], **dict(spec.attributes)},
+            attributes={**spec.counted, **dict(spec.attributes)},
             config={"write_empty_chunks": True},
         )
         _put_metadata(out / root / key / spec.name, store)
@@ -391,6 +436,14 @@ def sweep_temporaries(out: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def retract(out: Path, names: Iterable[str]) -> None:
+    """Remove commit records for good, before the files that they name change: no crash brings them back."""
+    with output_errors(out):
+        for name in names:
+            (out / layout.COMMITS / name).unlink(missing_ok=True)
+        fsync_path(out / layout.COMMITS)
+
+
 def prune_arrays(out: Path) -> None:
     """Remove arrays and groups that hold no shard."""
     live = {str(parent) for file in shard_files(out) for parent in PurePosixPath(file).parents}
@@ -407,8 +460,10 @@ def mark_unfinished(out: Path) -> None:
     fsync_path(out)
 
 
-def open_output(out: Path, recipe: Recipe) -> None:
+def open_output(out: Path, recipe: Recipe, extensions: Sequence[int] = ()) -> None:
     """Make OUT, or make sure that it is ours: empty, or begun with the same recipe and code.
+
+    ``extensions`` are those of a new folder; one that was begun keeps its own.
 
     Raises
     ------
@@ -431,22 +486,16 @@ def open_output(out: Path, recipe: Recipe) -> None:
         (out / layout.LOG).mkdir(exist_ok=True)
         if not (out / layout.CONFIG).is_file():
             with lock_output(out):  # two that begin at once with two recipes: the second must not change the first's
-                _begin(out, recipe)
+                _begin(out, recipe, extensions)
         (out / layout.COMMITS).mkdir(exist_ok=True)
 
 
-def _begin(out: Path, recipe: Recipe) -> None:
+def _begin(out: Path, recipe: Recipe, extensions: Sequence[int]) -> None:
     """Write config.json, unless another process just did."""
     if (out / layout.CONFIG).is_file():
         _same_identity(out, recipe)
         return
-    identity = {
-        "schema_version": SCHEMA_VERSION,
-        "code_version": code_version(),
-        "config": recipe.model_dump(mode="json"),
-        "config_sha256": config_sha256(recipe),
-    }
-    write_atomic(out / layout.CONFIG, canonical_json(identity) + b"\n")
+    write_atomic(out / layout.CONFIG, Identity.of(recipe, extensions).to_bytes())
 
 
 def _refuse_links(out: Path) -> None:
@@ -494,21 +543,23 @@ def _same_identity(out: Path, recipe: Recipe) -> None:
             f"{out}: was begun by code version {version}, this is {code_version()}; "
             "finish it with that version, or give a new folder"
         )
-    differences = list(_differences(theirs, recipe.model_dump(mode="json")))
-    if differences:
-        shown = "; ".join(differences[:5]) + ("; …" if len(differences) > 5 else "")
+    found = list(differences(theirs, recipe.model_dump(mode="json"), "there", "here"))
+    if found:
+        shown = "; ".join(found[:5]) + ("; …" if len(found) > 5 else "")
         raise OutputError(f"{out}: was begun with another recipe ({shown}); use that recipe to go on, or a new folder")
 
 
-def _differences(theirs: object, ours: object, where: str = "") -> Iterator[str]:
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        for key in sorted(theirs.keys() | ours.keys()):
-            yield from _differences(theirs.get(key), ours.get(key), f"{where}.{key}" if where else key)
-    elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
-        for k, (a, b) in enumerate(zip(theirs, ours, strict=True)):
-            yield from _differences(a, b, f"{where}.{k}")
-    elif theirs != ours:
-        yield f"{where} is {json.dumps(theirs)} there and {json.dumps(ours)} here"
+def differences(first: object, second: object, there: str, here: str, where: str = "") -> Iterator[str]:
+    """Settings in which two recipes as JSON differ: ``seed is 0 there and 1 here``."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in sorted(first.keys() | second.keys()):
+            inner = f"{where}.{key}" if where else key
+            yield from differences(first.get(key), second.get(key), there, here, inner)
+    elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        for k, (a, b) in enumerate(zip(first, second, strict=True)):
+            yield from differences(a, b, there, here, f"{where}.{k}")
+    elif first != second:
+        yield f"{where} is {json.dumps(first)} {there} and {json.dumps(second)} {here}"
 
 
 @contextmanager

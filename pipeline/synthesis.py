@@ -122,8 +122,13 @@ def sample_arrays(recipe: Recipe) -> tuple[str, ...]:
     return (*SAMPLE_ARRAYS, *instance, *stages, *(field.name for field in sample_fields(recipe)))
 
 
-def create_sample_arrays(out: Path, recipe: Recipe, key: str, *, count: int, per_shard: int) -> None:
-    """Lay out the arrays of one category's samples, of the type of its photographs, which are stored before."""
+def create_sample_arrays(
+    out: Path, recipe: Recipe, key: str, *, count: int, per_shard: int, used: tuple[range, ...] = ()
+) -> None:
+    """Lay out the arrays of one category's samples, of the type of its photographs, which are stored before.
+
+    ``used`` are the rows that hold a sample, where they are not the first ``count``.
+    """
     photograph = read_rows(out, DATA, key, "source", 0, 1)
     plane = (count, recipe.size, recipe.size)
     picture, pixel = (*plane, photograph.shape[3]), photograph.dtype.name
@@ -143,6 +148,7 @@ def create_sample_arrays(out: Path, recipe: Recipe, key: str, *, count: int, per
             dtype=dtype,
             shard_rows=per_shard,
             attributes=(("unit", unit), ("meaning", meaning)),
+            used=used,
         )
         create_array(out, DATA, key, spec, zstd_level=recipe.store.zstd_level)
 

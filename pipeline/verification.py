@@ -54,7 +54,7 @@ from physics.placement import Window
 from physics.registry import MECHANISMS
 from pipeline.finalise import summarise
 from pipeline.invariants import changed_pixels, count_picture, visible_change
-from pipeline.planning import bank_sizes
+from pipeline.planning import bank_ranges
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.store import Identity, metadata_files, read_identity, read_rows
 from pipeline.synthesis import SampleSpec, sample_arrays, sample_fields
@@ -451,10 +451,8 @@ def _check_tables(
     yield from _check_rows(layout.INVENTORY, inventory, sources, key=lambda row: (row.dataset, row.category, row.path))
     yield from _check_rows(layout.MANIFEST, manifest, samples, key=lambda row: row.index)
     for name, indices in ((layout.MANIFEST, [r.index for r in manifest]), (layout.PLAN, [r.index for r in plan])):
-        if indices != list(range(identity.recipe.count)):
-            yield Problem(
-                name, f"its rows are not samples 0 to {identity.recipe.count - 1} in order; run generate again"
-            )
+        if indices != list(range(identity.total)):
+            yield Problem(name, f"its rows are not samples 0 to {identity.total - 1} in order; run generate again")
     yield from _check_bank(identity, inventory, bank)
     yield from _check_plan(out, identity, commits, plan, inventory)
     if info is not None:
@@ -464,10 +462,11 @@ def _check_tables(
 def _check_bank(identity: Identity, inventory: Sequence[SourceRecord], bank: Sequence[BankRecord]) -> Iterator[Problem]:
     """Every trajectory that the plan may draw from is there, once."""
     usable = Counter((row.dataset, row.category) for row in inventory if row.status is SourceStatus.OK)
-    for name, total in bank_sizes(identity.recipe, list(usable.values())).items():
+    for name, ranges in bank_ranges(identity.recipe, list(usable.values()), identity.extensions).items():
         held = sorted(row.trajectory for row in bank if row.mechanism == name)
-        if held != list(range(total)):
-            yield Problem(f"{layout.BANK}/{name}", f"its records hold {len(held)} trajectories, not 0 to {total - 1}")
+        if held != [number for numbers in ranges for number in numbers]:
+            wanted = " and ".join(f"{numbers.start} to {numbers.stop - 1}" for numbers in ranges)
+            yield Problem(f"{layout.BANK}/{name}", f"its records hold {len(held)} trajectories, not {wanted}")
 
 
 def _check_rows(
@@ -522,7 +521,7 @@ def _check_info(
     samples: Sequence[SampleRecord],
 ) -> Iterator[Problem]:
     """corpus.json says what the records say."""
-    made = summarise(identity.recipe, sources=sources, bank=bank, samples=samples)
+    made = summarise(identity.recipe, sources=sources, bank=bank, samples=samples, extensions=identity.extensions)
     expected = made.model_copy(
         update={"files": info.files, "scores": info.scores, "code_version": identity.code_version}
     )

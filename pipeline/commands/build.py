@@ -14,6 +14,7 @@ from manifests import layout
 from manifests.command_line import errors
 from manifests.console import ConsoleProgress, bytes_text, duration_text
 from manifests.corpus import Corpus
+from pipeline.commands.parts import generate_part
 from pipeline.commands.summary import print_summary
 from pipeline.commands.terminal import (
     BankOption,
@@ -64,6 +65,12 @@ def generate(
     bank: BankOption = None,
     keep_stages: KeepStagesOption = False,
     scale_test: ScaleTestOption = False,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--range", metavar="A:B", help="Make only samples A to B-1, in whole shards; see `maphc2f merge`."
+        ),
+    ] = None,
     workers: WorkersOption = 1,
     scheduler: SchedulerOption = None,
     device: DeviceOption = "auto",
@@ -75,6 +82,9 @@ def generate(
         config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages, scale_test=scale_test
     )
     shared = shared_bank_of(bank)
+    if part is not None:
+        generate_part(out, recipe, part, workers=workers, scheduler=scheduler, device=device, shared_bank=shared)
+        return
     from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where and when they are needed
 
     with ConsoleProgress(console) as progress, interruptible():
@@ -246,4 +256,4 @@ def bank(
             row.mechanism, f"{row.trajectories:,}", str(row.states), bytes_text(row.bytes), cost, per_one, per_state
         )
     console.print(table)
-    save_picture(target, draw_bank(out, recipe, {row.mechanism: row.trajectories for row in found}))
+    save_picture(target, draw_bank(out, recipe, {row.mechanism: row.unbroken for row in found}))

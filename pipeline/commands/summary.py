@@ -33,6 +33,10 @@ def print_summary(found: CorpusInfo) -> None:
     for key, counts in found.counts.by_category.items():
         table.add_row(key, *[f"{counts.get(status, 0):,}" for status in statuses])
     console.print(table)
+    if found.extensions:
+        first = found.counts.total - sum(found.extensions)
+        added = ", then ".join(f"{count:,}" for count in found.extensions)
+        console.print(f"{first:,} samples by the recipe, extended by {added}")
     for status in statuses:
         if status in REMEDIES:
             number = found.counts.by_status[status]

@@ -18,6 +18,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.extension import Wish, extend
 from pipeline.generate import generate
 from pipeline.recipe import Recipe
 
@@ -126,6 +127,15 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished_digest(finished: Path) -> dict[str, str]:
     return digest(finished)
+
+
+@pytest.fixture(scope="session")
+def extended(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> Path:
+    """The finished corpus, extended by 12 samples and then by 7, undisturbed; not to be changed."""
+    out = Path(shutil.copytree(finished, tmp_path_factory.mktemp("extended") / "corpus"))
+    for more in (12, 7):
+        extend(out, Wish(more), workers=1)
+    return out
 
 
 @pytest.fixture(scope="session")

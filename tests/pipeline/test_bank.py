@@ -23,6 +23,7 @@ from pipeline.store import read_valid_commits
 from tests.pipeline.conftest import MECHANISMS_OF_RECIPE, digest
 
 SIZES = dict.fromkeys(MECHANISMS_OF_RECIPE, 20)
+NUMBERS = {name: (range(total),) for name, total in SIZES.items()}
 each_mechanism = pytest.mark.parametrize("name", MECHANISMS_OF_RECIPE)
 
 
@@ -41,7 +42,7 @@ def with_params(recipe: Recipe, name: str, **changes: object) -> Recipe:
 @pytest.mark.parametrize("trajectories", [10, 16, 17, 40])
 def test_shards_cover_the_bank_of_every_mechanism_once(trajectories: int, recipe: Recipe, tmp_path: Path) -> None:
     sizes = {"fracture": trajectories, "pitting": 20}
-    specs = bank_specs(tmp_path, recipe, sizes)
+    specs = bank_specs(tmp_path, recipe, {name: (range(total),) for name, total in sizes.items()})
     for name, total in sizes.items():
         mine = [spec for spec in specs if spec.mechanism == name]
         assert [t for spec in mine for t in range(spec.start, spec.stop)] == list(range(total))
@@ -92,7 +93,7 @@ def test_defect_grows_from_snapshot_to_snapshot(name: str, finished: Path, recip
 def test_shard_made_alone_has_the_bytes_it_has_in_the_whole_bank(
     name: str, finished: Path, recipe: Recipe, tmp_path: Path
 ) -> None:
-    create_bank(tmp_path, recipe, SIZES)
+    create_bank(tmp_path, recipe, NUMBERS)
     result = store_trajectories(BankSpec(tmp_path, recipe, name, 1, 16, 20))
     assert not result.adopted
     assert len(result.record.files) == len(MECHANISMS[name].fields) + (3 if name == "fracture" else 2)
@@ -119,7 +120,7 @@ def test_records_name_trajectory_group_edge_and_stream(finished: Path, recipe: R
 def test_trajectory_that_was_never_made_is_an_error_not_a_defect_of_zeros(
     name: str, recipe: Recipe, tmp_path: Path
 ) -> None:
-    create_bank(tmp_path, recipe, SIZES)
+    create_bank(tmp_path, recipe, NUMBERS)
     with pytest.raises(CorpusError, match="shard is missing"):
         load_trajectory(tmp_path, recipe, name, 0)
 
@@ -201,7 +202,7 @@ def never(*_: object) -> None:
 
 
 def adopting(out: Path, recipe: Recipe, shared: Path) -> BankSpec:
-    create_bank(out, recipe, SIZES)
+    create_bank(out, recipe, NUMBERS)
     return BankSpec(out, recipe, "pitting", 1, 16, 20, shared)
 
 

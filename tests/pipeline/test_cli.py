@@ -32,7 +32,20 @@ from tests.pipeline.conftest import digest, surface
 if TYPE_CHECKING:
     from tests.pipeline.conftest import CommandLine
 
-COMMANDS = ("generate", "plan", "verify", "info", "inspect", "sheet", "bank", "mechanisms", "schema")
+COMMANDS = (
+    "generate",
+    "extend",
+    "merge",
+    "repair",
+    "plan",
+    "verify",
+    "info",
+    "inspect",
+    "sheet",
+    "bank",
+    "mechanisms",
+    "schema",
+)
 
 
 @dataclass(frozen=True)
