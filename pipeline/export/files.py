@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, fsync_path
+from manifests.errors import OutputError
 from manifests.hashing import sha256_bytes, sha256_file
 from manifests.layout import safe_join
 from manifests.records import FileRecord
@@ -24,26 +25,14 @@ class PartFiles:
         self._records: dict[str, FileRecord] = {}
 
     def put(self, relative: str, data: bytes) -> None:
-        """Write a file from memory.
-
-        Raises
-        ------
-        ValueError
-            The path leaves the folder.
-        """
+        """Write a file from memory; raises OutputError for a path that leaves the folder."""
         with self._renamed(relative) as temporary:
             temporary.write_bytes(data)
         self._records[relative] = FileRecord(path=relative, bytes=len(data), sha256=sha256_bytes(data))
 
     @contextmanager
     def open(self, relative: str) -> Iterator[BinaryIO]:
-        """Write a file as a stream.
-
-        Raises
-        ------
-        ValueError
-            The path leaves the folder.
-        """
+        """Write a file as a stream; raises OutputError for a path that leaves the folder."""
         with self._renamed(relative) as temporary:
             with temporary.open("wb") as stream:
                 yield stream
@@ -52,7 +41,10 @@ class PartFiles:
 
     @contextmanager
     def _renamed(self, relative: str) -> Iterator[Path]:
-        path = safe_join(self._root, relative)
+        try:
+            path = safe_join(self._root, relative)
+        except ValueError as error:
+            raise OutputError(f"{error}; give a folder without links, and categories plain names") from None
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
         try:

@@ -38,6 +38,7 @@ from pipeline.export.state import (
     Written,
     begin,
     check_sums,
+    claim,
     clear,
     commit,
     read_commit,
@@ -162,13 +163,13 @@ def export_corpus(
     parts = cut(chosen, per_part)
     identity = _identity(export, options, per_part)
     with output_errors(dest):
-        finished = begin(dest, identity)
-        if finished is not None:
-            check_sums(dest, finished)
-            clear(dest)
-            return Outcome(finished, changed=False)
+        begin(dest, identity)
         with lock_output(dest / UNFINISHED), Interruption(announce) as stop:
+            finished = claim(dest, identity)
             clear(dest)
+            if finished is not None:
+                check_sums(dest, finished)
+                return Outcome(finished, changed=False)
             _write_missing(out, dest, options.format, parts, workers, progress, stop)
             return Outcome(_conclude(export, dest, identity, parts), changed=True)
 

@@ -44,9 +44,7 @@ def write_part(export: Export, part: Part, files: PartFiles) -> Fragment:
 
 
 def _writer(stream: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(
-        stream, schema, compression="zstd", write_page_index=True, write_page_checksum=True, store_schema=False
-    )
+    return pq.ParquetWriter(stream, schema, compression="zstd", write_page_index=True, write_page_checksum=True)
 
 
 def _row(export: Export, part: Part, sample: Sample) -> dict[str, Any]:

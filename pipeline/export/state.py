@@ -37,6 +37,7 @@ __all__ = [
     "Written",
     "begin",
     "check_sums",
+    "claim",
     "clear",
     "commit",
     "read_commit",
@@ -98,8 +99,8 @@ class Written(_Model):
     fragment: Fragment
 
 
-def begin(dest: Path, identity: Identity) -> ExportInfo | None:
-    """Make DEST, or make sure that it was begun for the same; what export.json says if it is whole already.
+def begin(dest: Path, identity: Identity) -> None:
+    """Make DEST, or make sure that it was begun for the same.
 
     Raises
     ------
@@ -108,18 +109,32 @@ def begin(dest: Path, identity: Identity) -> ExportInfo | None:
     """
     if dest.exists() and not dest.is_dir():
         raise OutputError(f"{dest}: is a file; give a folder")
-    finished = _read(dest / DONE, ExportInfo)
-    begun = finished or _read(dest / UNFINISHED / _IDENTITY, Identity)
+    if not _is_begun(dest, identity) and dest.is_dir():
+        foreign = sorted(path.name for path in dest.iterdir() if not _is_ours(path))
+        if foreign:
+            shown = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
+            raise OutputError(f"{dest}: holds something else ({shown}); give a new or empty folder")
+    (dest / UNFINISHED / "log").mkdir(parents=True, exist_ok=True)
+
+
+def claim(dest: Path, identity: Identity) -> ExportInfo | None:
+    """Say what DEST is for, under its lock: another may have begun since. What export.json says, if it is there.
+
+    Raises
+    ------
+    OutputError
+        DEST was begun for something else.
+    """
+    if not _is_begun(dest, identity):
+        write_atomic(dest / UNFINISHED / _IDENTITY, canonical_json(identity.model_dump(mode="json")) + b"\n")
+    return _read(dest / DONE, ExportInfo)
+
+
+def _is_begun(dest: Path, identity: Identity) -> bool:
+    begun = _read(dest / DONE, ExportInfo) or _read(dest / UNFINISHED / _IDENTITY, Identity)
     if begun is not None:
         _must_be_same(dest, begun, identity)
-    elif foreign := sorted(path.name for path in dest.iterdir() if not _is_ours(path)) if dest.is_dir() else []:
-        shown = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
-        raise OutputError(f"{dest}: holds something else ({shown}); give a new or empty folder")
-    if finished is None:
-        (dest / UNFINISHED / "log").mkdir(parents=True, exist_ok=True)
-    if begun is None:
-        write_atomic(dest / UNFINISHED / _IDENTITY, canonical_json(identity.model_dump(mode="json")) + b"\n")
-    return finished
+    return begun is not None
 
 
 def _is_ours(path: Path) -> bool:
