@@ -31,7 +31,7 @@ class Item:
 
 def read_mvtec(category: Path) -> list[Item]:
     """All pictures of a category, by the rules of MVTecAD."""
-    found = [(path, *path.parts[-3:-1]) for path in sorted(category.rglob("*.png"))]
+    found = [(path, *path.parts[-3:-1]) for path in sorted(category.rglob("*.png"), key=str)]
     masks = iter([path for path, split, _ in found if split == "ground_truth"])
     items = []
     for path, split, label in found:
