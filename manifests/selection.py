@@ -48,7 +48,8 @@ def matching(table: pa.Table, expression: str) -> pa.BooleanArray:
         _check_columns(expression, parsed, frame.columns)
         found = frame.select(parsed.alias("found"))["found"]
     except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"{expression!r} is no condition on samples: {_first_words(error)}") from None
+        said = _first_words(error) + _quoting(error, frame.columns)
+        raise ConfigError(f"{expression!r} is no condition on samples: {said}") from None
     if found.dtype != pl.Boolean or len(found) not in (1, len(frame)):
         given = str(found.dtype).lower()
         raise ConfigError(f"{expression!r} gives {given}, expected true or false for every sample, as in 'sqe >= 0.5'")
@@ -67,6 +68,12 @@ def _advice(expression: str, name: str, known: list[str]) -> str:
         return f"a text is written in single quotes: '{name}'"
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+
+
+def _quoting(error: Exception, known: list[str]) -> str:
+    """What to do about a column whose name is a word of SQL."""
+    clause = re.search(r"found '(\w+)' clause", str(error))
+    return f'; the column is written "{clause[1]}"' if clause and clause[1] in known else ""
 
 
 def _first_words(error: Exception) -> str:

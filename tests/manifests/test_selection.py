@@ -13,6 +13,7 @@ TABLE = pa.table(
         "mechanism": ["pitting", "dent", "pitting", "craze"],
         "sqe": [0.2, 0.6, 0.9, None],
         "physical": [True, True, False, True],
+        "group": [0, 0, 1, 1],
         "index": pa.array([0, 1, 2, 3], pa.int64()),
         "defects": [[{"area": 1}], [], [{"area": 2}, {"area": 3}], [{"area": 4}]],
     }
@@ -35,6 +36,7 @@ TABLE = pa.table(
         ("1 = 2", []),
         ("sqe > 0", [0, 1, 2]),  # unknown is not true
         ("sqe is null", [3]),
+        ('"group" = 1', [2, 3]),
     ],
 )
 def test_an_expression_holds_for_these_rows(expression: str, rows: list[int]) -> None:
@@ -52,8 +54,9 @@ def test_an_expression_on_no_rows_holds_for_none() -> None:
     [
         ("mechansim = 'dent'", "no column 'mechansim'; did you mean 'mechanism'?"),
         ("SQE > 0.5", "no column 'SQE'; did you mean 'sqe'?"),
-        ("qqq > 0.5", "no column 'qqq'; there are mechanism, sqe, physical, index, defects"),
+        ("qqq > 0.5", "no column 'qqq'; there are mechanism, sqe, physical, group, index, defects"),
         ('mechanism == "dent"', "a text is written in single quotes: 'dent'"),
+        ("group = 1", 'the column is written "group"'),
         ("sqe", "'sqe' gives float64, expected true or false for every sample"),
         ("null", "expected true or false"),
         ("sqe >=", "is no condition on samples: unable to parse"),
