@@ -29,6 +29,7 @@ from manifests import layout
 from manifests.errors import CorpusError
 from manifests.hashing import sha256_file
 from manifests.records import FileRecord, SampleRecord, SampleStatus
+from manifests.selection import matching
 from manifests.tables import completed, from_table, read_table
 
 __all__ = [
@@ -368,6 +369,20 @@ class Corpus(Sequence[Sample]):
             values = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
             table = table.filter(pc.is_in(table[name], pa.array(values, table.schema.field(name).type)))
         return self._view(table)
+
+    def select(self, expression: str) -> Self:
+        """Samples that an SQL expression over the columns holds for: ``sqe >= 0.5 and mechanism = 'pitting'``.
+
+        Raises
+        ------
+        ConfigError
+            It cannot be read, names a column that is not there, or is not true or false.
+        """
+        return self._view(self.table.filter(matching(self.table, expression)))
+
+    def take(self, positions: Sequence[int]) -> Self:
+        """Samples at these positions, in this order."""
+        return self._view(self.table.take(pa.array(positions, pa.int64())))
 
     def iter_shards(self) -> Iterator[tuple[str, list[Sample]]]:
         """Samples shard by shard with the arrays of a shard read at once: (``<dataset>/<category>``, samples)."""

@@ -1,4 +1,9 @@
+<<<<<<< HEAD
 """The command line: ``maphc2f generate | extend | merge | repair | plan | bank | score | verify | info | sheet | ...``.
+=======
+"""The command line: ``maphc2f generate | plan | bank | score | verify | info | inspect | sheet |
+export | mechanisms | schema``.
+>>>>>>> export/main
 
 Exit codes: 0 done, 1 found wrong, 2 bad input, 130 interrupted.
 """
@@ -11,10 +16,14 @@ import typer
 
 import manifests
 from manifests.command_line import run_program
-from pipeline.commands import build, grow, look
+from pipeline.commands import build, export, grow, look
 from pipeline.commands.terminal import app, console
 
-__all__ = ["app", "build", "grow", "look", "main"]
+__all__ = ["app", "build", "export", "grow", "look", "main"]
+from pipeline.commands import build, export, look
+from pipeline.commands.terminal import app, console
+
+__all__ = ["app", "build", "export", "grow", "look", "main"]
 
 
 def _version(wanted: bool) -> None:

@@ -252,6 +252,19 @@ def test_filter_by_value_and_by_membership(stored: Stored) -> None:
     assert len(corpus) == 8, "a filter is a view and leaves the corpus as it was"
 
 
+def test_an_expression_selects_what_a_filter_does_and_more(stored: Stored) -> None:
+    corpus = Corpus(stored.path)
+    assert ids(corpus.select("category == 'brick' and \"group\" = 1")) == ids(corpus.where(category="brick", group=1))
+    assert ids(corpus.select('"row" >= 2')) == [s.record.id for s in corpus if s.record.row >= 2]
+    assert len(corpus) == 8, "a selection is a view and leaves the corpus as it was"
+
+
+def test_samples_are_taken_in_the_order_asked_for(stored: Stored) -> None:
+    corpus = Corpus(stored.path)
+    assert ids(corpus.take([5, 0, 5])) == [corpus[k].record.id for k in (5, 0, 5)]
+    assert len(corpus.take([])) == 0
+
+
 def test_sample_has_the_fields_of_its_own_defects_and_no_others(stored: Stored) -> None:
     for sample in Corpus(stored.path, statuses=None):
         with_pit = sample.record.row % 2 and sample.record.status is SampleStatus.OK

@@ -1,0 +1,1 @@
+"""Corpora in the formats of others: one module a format, all behind `pipeline.export.contract.Format`."""

@@ -1,0 +1,85 @@
+"""Parquet with pictures inside, as the Hugging Face ``datasets`` library and its viewer read it.
+
+A picture is a PNG file in a struct of ``bytes`` and ``path``; the schema's metadata says under ``huggingface`` which
+columns are pictures. Beside ``image``, ``mask`` and, where the corpus keeps them, ``instances`` there are ``split``,
+``label`` (class of the first defect) and every column of the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, BinaryIO, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests.corpus import Sample
+from manifests.records import SampleRecord
+from manifests.splits import DEFAULT_SHARES, Shares
+from manifests.tables import arrow_schema
+from pipeline.export.contract import Export, Fragment, FragmentOf, Part, samples_of
+from pipeline.export.files import PartFiles
+from pipeline.export.pictures import png
+
+__all__ = ["NORMALS", "SHARES", "write_index", "write_part"]
+
+SHARES: Final[Shares] = DEFAULT_SHARES
+NORMALS: Final = False
+_ROWS_IN_A_GROUP = 64  # what a viewer has to fetch to show a row
+_PICTURE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+
+
+def write_part(export: Export, part: Part, files: PartFiles) -> Fragment:
+    """One Parquet file: ``data/<split>-<place>-of-<of>.parquet``."""
+    keeps_instances = export.corpus.take(part.rows[:1])[0].keeps_instances
+    schema = _schema(export.classes, keeps_instances=keeps_instances)
+    name = f"data/{part.split}-{part.place:05d}-of-{part.of:05d}.parquet"
+    with files.open(name) as stream, _writer(stream, schema) as writer:
+        samples = samples_of(export, part)
+        while rows := [_row(export, part, sample) for sample in islice(samples, _ROWS_IN_A_GROUP)]:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    return {}
+
+
+def _writer(stream: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(stream, schema, compression="zstd", write_page_index=True, write_page_checksum=True)
+
+
+def _row(export: Export, part: Part, sample: Sample) -> dict[str, Any]:
+    record = sample.record
+    pictures = {"image": sample.image, "mask": sample.mask}
+    if sample.keeps_instances:
+        pictures["instances"] = sample.instances
+    return {
+        **{name: {"bytes": png(pixels), "path": f"{record.id}.{name}.png"} for name, pixels in pictures.items()},
+        "split": part.split,
+        "label": export.classes.index(record.mechanism),
+        **record.model_dump(mode="json"),
+    }
+
+
+def _schema(classes: Sequence[str], *, keeps_instances: bool) -> pa.Schema:
+    pictures = [pa.field(name, _PICTURE) for name in ("image", "mask", *["instances"] * keeps_instances)]
+    ours = [*pictures, pa.field("split", pa.string()), pa.field("label", pa.int64())]
+    schema = pa.schema([*ours, *arrow_schema(SampleRecord)])
+    features = {field.name: _feature(field.type) for field in schema}
+    features["label"] = {"names": list(classes), "_type": "ClassLabel"}
+    metadata = json.dumps({"info": {"features": features}}, sort_keys=True)
+    return schema.with_metadata({"huggingface": metadata})
+
+
+def _feature(kind: pa.DataType) -> object:
+    """A type as ``datasets`` writes it down; a list of structs in the way that all its releases read."""
+    if kind == _PICTURE:
+        return {"_type": "Image"}
+    if pa.types.is_list(kind):
+        return [_feature(kind.value_type)]
+    if pa.types.is_struct(kind):
+        return {field.name: _feature(field.type) for field in kind}
+    return {"dtype": {"double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}
+
+
+def write_index(export: Export, parts: Sequence[Part], fragment_of: FragmentOf, files: PartFiles) -> None:
+    """Nothing: the name of a file says its split."""
