@@ -30,6 +30,7 @@ _LEAST_MASKS = 8  # of a group whose distance is told
 _DRAWS = 60
 _STRIP = 8  # samples shown of a group
 _STRIP_SIDE_PX = 192
+_AROUND = 1.8  # side of a square that is shown / size of the defect in it
 _LOGARITHMIC = frozenset({"area", "length", "width"})
 _WORDS = {
     "area": ("area", "share of the picture"),
@@ -124,13 +125,12 @@ def _measure(site: Site, group: Group, prefix: str, step: Callable[[], None]) ->
 
 
 def _draw(site: Site, name: str, pair: Pair) -> None:
-    """The largest square of the picture that has the defect's middle as near to its own as can be, and its outline."""
+    """A square of the picture around its defect, a third of it at least, and the outline of the mask there."""
     pixels, mask = pair
-    side = min(mask.shape)
-    corner = []
-    for axis in (0, 1):
-        where = np.flatnonzero(mask.any(axis=1 - axis))
-        corner.append(int(np.clip((where[0] + where[-1] + 1 - side) // 2, 0, mask.shape[axis] - side)))
+    spans = [np.flatnonzero(mask.any(axis=1 - axis))[[0, -1]] + np.array([0, 1]) for axis in (0, 1)]
+    whole = min(mask.shape)
+    side = int(np.clip(_AROUND * max(high - low for low, high in spans), whole // 3, whole))
+    corner = [int(np.clip((sum(spans[k]) - side) // 2, 0, mask.shape[k] - side)) for k in (0, 1)]
     part = (slice(corner[0], corner[0] + side), slice(corner[1], corner[1] + side))
     square = Image.fromarray(np.ascontiguousarray(pixels[part]))
     small = square.resize((_STRIP_SIDE_PX, _STRIP_SIDE_PX), Image.Resampling.LANCZOS)
@@ -213,9 +213,7 @@ def _curves(group: Measured, scales: Sequence[Scale]) -> list[Floats]:
     return [density(scale.share(group.values[:, k])) for k, scale in enumerate(scales)]
 
 
-def _plot(
-    name: str, scale: Scale, curves: Sequence[Floats], pair: dict[str, object], number: int
-) -> dict[str, object]:
+def _plot(name: str, scale: Scale, curves: Sequence[Floats], pair: dict[str, object], number: int) -> dict[str, object]:
     top = max(float(curve.max()) for curve in curves) or 1.0
     each = pair["each"]
     title, unit = _WORDS[name]

@@ -213,9 +213,9 @@ def _corpus_facts(columns: Columns, info: CorpusInfo, detailed: NDArray[np.int64
 
 
 def _write_shown(site: Site, columns: Columns, pictures: Pictures) -> list[dict[str, object]]:
-    """Pictures for the first page: accepted samples of each mechanism in turn, of categories not yet shown if it can be.
+    """Pictures for the first page: an accepted sample of each mechanism in turn.
 
-    Of those it is the one of the best quality.
+    Of those in categories that were shown least so far it is the one of the best quality.
     """
     accepted = columns.status == columns.statuses.index(SampleStatus.OK)
     shown: list[int] = []

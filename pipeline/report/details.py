@@ -53,7 +53,7 @@ def _quotas(sizes: NDArray[np.int64], count: int) -> list[int]:
     turns = np.concatenate([np.arange(size) for size in sizes])
     owner = np.repeat(np.arange(len(sizes)), sizes)
     kept = owner[np.lexsort((owner, turns))[:count]]
-    return np.bincount(kept, minlength=len(sizes)).tolist()
+    return [int(n) for n in np.bincount(kept, minlength=len(sizes))]
 
 
 def colour_scales() -> dict[str, Sequence[int]]:
@@ -111,5 +111,3 @@ def _data_url(image: Image.Image, kind: str) -> str:
     buffer = io.BytesIO()
     image.save(buffer, kind, optimize=True)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-

@@ -5,7 +5,8 @@ Chunks of `PER_CHUNK` rows lie in scripts of their own, column by column, and ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TypedDict
 
 import pyarrow as pa
 
@@ -16,10 +17,16 @@ __all__ = ["PER_CHUNK", "SECTIONS", "fact_chunk", "source_facts"]
 PER_CHUNK = 256
 _DIGITS = 6  # of a figure, significant
 
-Facts = Sequence[tuple[str, str, str]]  # column, label, unit; unit "%" multiplies by 100
+
+class Section(TypedDict):
+    """Facts under one heading: column, label and unit of each; a unit with "%" multiplies by 100."""
+
+    title: str
+    facts: tuple[tuple[str, str, str], ...]
+
 
 # where the columns come from: the row of the manifest, each of its defects, the record of its photograph
-SECTIONS: Mapping[str, Mapping[str, object]] = {
+SECTIONS: Mapping[str, Section] = {
     "sample": {
         "title": "What came out",
         "facts": (
@@ -92,19 +99,19 @@ SECTIONS: Mapping[str, Mapping[str, object]] = {
 
 
 def _columns(section: str) -> list[str]:
-    facts = SECTIONS[section]["facts"]
-    assert isinstance(facts, tuple)
-    return [name for name, _, _ in facts]
+    return [name for name, _, _ in SECTIONS[section]["facts"]]
 
 
 def fact_chunk(rows: pa.Table, sources: Mapping[tuple[str, str, int], SourceRecord]) -> dict[str, object]:
     """Facts of some rows of the manifest, with the photographs that they were made from."""
-    names = ["id", "source", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]
+    names = ["id", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]
     names = [*names, *dict.fromkeys(_columns("sample") + _columns("provenance"))]
     columns = {name: [_short(value) for value in rows[name].to_pylist()] for name in names}
-    keys = list(zip(columns["dataset"], columns["category"], columns["source"], strict=True))
-    used = sorted(set(keys))
-    columns["source"] = [used.index(key) for key in keys]
+    keys: list[tuple[str, str, int]] = list(
+        zip(*(rows[name].to_pylist() for name in ("dataset", "category", "source")), strict=True)
+    )
+    used = {key: number for number, key in enumerate(sorted(set(keys)))}
+    columns["source"] = [used[key] for key in keys]
     defects = [
         [[_short(defect[name]) for name in ("instance", *_columns("defect"))] for defect in row]
         for row in rows["defects"].to_pylist()

@@ -179,7 +179,7 @@ def summarise(info: CorpusInfo, columns: Columns, times: Times | None) -> Overvi
             if status in REMEDIES and (number := np.count_nonzero(columns.status == k))
         ),
         times=times,
-        licences=tuple((licence, tuple(sorted(names)), sources[licence]) for licence, names in sorted(licences.items())),
+        licences=tuple((text, tuple(sorted(names)), sources[text]) for text, names in sorted(licences.items())),
     )
 
 
