@@ -472,7 +472,7 @@
     zoom = { scale: 1, x: 0, y: 0 };
     if (on) {
       const [y0, x0, y1, x1] = zoomTo.box.map((v) => v / zoomTo.side);
-      const scale = Math.max(1, Math.min(10, 1 / (1.4 * Math.max(y1 - y0, x1 - x0))));
+      const scale = Math.max(2, Math.min(10, 1 / (1.4 * Math.max(y1 - y0, x1 - x0))));
       const shift = (low, high) => Math.max(1 - scale, Math.min(0, 0.5 - (scale * (low + high)) / 2));
       zoom = { scale, x: shift(x0, x1), y: shift(y0, y1) };
     }
