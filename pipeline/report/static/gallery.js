@@ -443,7 +443,7 @@
       stage.replaceChildren(canvas);
       const draw = () => drawThumbnail(canvas, k) || (fetchSheet(sheetFile("sheets", k)), setTimeout(draw, 60));
       draw();
-      $("d-note").textContent = `Thumbnail only: this report has all pictures of ${numbers.format(meta.detailed.size)} of ${numbers.format(meta.total)} samples. A report with --details ${meta.total} has them of all; the second command below draws this one.`;
+      $("d-note").textContent = `Thumbnail only: this report has all pictures of ${numbers.format(meta.detailed.size)} of ${numbers.format(meta.total)} samples. A report with --details ${meta.total} has them of all.`;
       return;
     }
     const box = ["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"].map((name) => found.columns[name][row]);
@@ -606,7 +606,7 @@
       make("h3", {}, "Make it again"),
       make("p", { class: "note" }, "OUT is the folder of the corpus."),
       command(`maphc2f reproduce OUT ${id}`, "from its plan row alone"),
-      command(`maphc2f sheet OUT sample.png --sample ${id}`, "as a picture"),
+      ...(found.columns.status[row] === "ok" ? [command(`maphc2f sheet OUT sample.png --sample ${id}`, "as a picture")] : []),
     );
   };
 
