@@ -45,6 +45,7 @@ __all__ = [
     "make_samples",
     "sample_arrays",
     "sample_fields",
+    "stacked_arrays",
     "store_samples",
 ]
 
@@ -160,7 +161,7 @@ def store_samples(specs: Sequence[SampleSpec]) -> list[ShardResult]:
 
 def _store_shard(spec: SampleSpec, made: Sequence[MadeSample], seconds: defaultdict[str, float]) -> ShardResult:
     start = time.perf_counter()
-    arrays = _stacked(spec.recipe, made)
+    arrays = stacked_arrays(spec.recipe, made)
     record = CommitRecord[SampleRecord](
         stage="samples",
         key=spec.key,
@@ -176,8 +177,8 @@ def _store_shard(spec: SampleSpec, made: Sequence[MadeSample], seconds: defaultd
     return ShardResult(record=record, seconds=dict(seconds))
 
 
-def _stacked(recipe: Recipe, made: Sequence[MadeSample]) -> dict[str, NDArray[Any]]:
-    """Arrays of one shard by name."""
+def stacked_arrays(recipe: Recipe, made: Sequence[MadeSample]) -> dict[str, NDArray[Any]]:
+    """Rows of samples in every array of the store, by name, in the order and type that they are stored in."""
     arrays: dict[str, NDArray[Any]] = {
         "image": np.stack([sample.image for sample in made]),
         "mask": np.stack([sample.mask for sample in made]).astype(np.uint8) * MASK_VALUE,
@@ -197,10 +198,18 @@ def _stack_field(made: Sequence[MadeSample], name: str, size: int) -> NDArray[np
     return stacked
 
 
-def make_samples(specs: Sequence[SampleSpec], seconds: defaultdict[str, float]) -> Iterator[MadeSample]:
-    """Make the samples of some shards of a corpus, in order; adds to ``seconds`` by stage."""
+def make_samples(
+    specs: Sequence[SampleSpec],
+    seconds: defaultdict[str, float],
+    *,
+    trajectories: Mapping[tuple[str, int], StoredTrajectory] | None = None,
+) -> Iterator[MadeSample]:
+    """Make the samples of some shards of a corpus, in order; adds to ``seconds`` by stage.
+
+    ``trajectories`` by mechanism and number go before those of the stored bank.
+    """
     recipe = specs[0].recipe
-    bank: dict[tuple[str, int], StoredTrajectory] = {}
+    bank = dict(trajectories or {})
     at_once = max(1, _PIXELS_AT_ONCE // recipe.size**2)
     wanted_rows = [(spec, row) for spec in specs for row in spec.rows]
     for first in range(0, len(wanted_rows), at_once):
