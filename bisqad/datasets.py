@@ -68,12 +68,16 @@ class _Reader:
         weights: ArrayLike | None,
     ) -> None:
         known_fields = sorted({field for about in corpus.info.mechanisms.values() for field in about.fields})
-        plain = [name for name in corpus.table.column_names if not pa.types.is_list(corpus.table.schema.field(name).type)]
+        plain = [
+            name for name in corpus.table.column_names if not pa.types.is_list(corpus.table.schema.field(name).type)
+        ]
         for option, given, known in (
             ("arrays", arrays, _ARRAYS), ("fields", fields, known_fields), ("columns", columns, plain)
         ):  # fmt: skip
             if unknown := [name for name in given if name not in known]:
-                raise ConfigError(f"{option}: there is no {unknown[0]!r} in {corpus.path}; there are {', '.join(known)}")
+                raise ConfigError(
+                    f"{option}: there is no {unknown[0]!r} in {corpus.path}; there are {', '.join(known)}"
+                )
         if channels not in {3, None}:
             raise ConfigError(f"channels: expected 3, or None for as many as are stored, got {channels!r}")
         if dtype not in {torch.uint8, torch.float32}:
@@ -155,7 +159,7 @@ class CorpusDataset(Dataset[Any]):
     weights : array of (N,), optional
         Given along as ``weight``; see `weights`.
     transform : callable, optional
-        Called on every sample last; what it returns is the sample. To be used with spawned workers it must be picklable.
+        Called on every sample last; what it returns is the sample. Spawned workers need one that can be pickled.
 
     Raises
     ------
@@ -276,7 +280,8 @@ class CorpusStream(IterableDataset[Any]):
         self._transform = transform
         self._shuffle, self._buffer, self._seed = shuffle, buffer, seed
         self._rank, self._world_size, self._equal = rank, world_size, equal
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # also seen by workers that persist
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # so that workers that persist see it change
 
     @property
     def corpus(self) -> Corpus:
@@ -375,9 +380,7 @@ def weighted_sampler(weights: ArrayLike, *, count: int | None = None, seed: int 
     return WeightedRandomSampler(checked.tolist(), number, generator=torch.Generator().manual_seed(seed))
 
 
-def split_by_group(
-    corpus: Corpus | str | Path, parts: Mapping[str, float], *, seed: int = 0
-) -> dict[str, Corpus]:
+def split_by_group(corpus: Corpus | str | Path, parts: Mapping[str, float], *, seed: int = 0) -> dict[str, Corpus]:
     """Views of a corpus that share no photograph and no simulation: whole groups go to one part or another.
 
     Parameters

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 __all__ = ["ShardLayout", "layout_of", "read_shard_rows", "threads_are_safe"]
 
 _PAIR_BYTES, _CRC_BYTES = 16, 4
+_DTYPES = frozenset({"uint8", "uint16", "float16", "float32", "float64"})
 _ABSENT = 2**64 - 1  # offset and length of a row that was never written
 _IMPORTED_BY = os.getpid()  # a child of os.fork() inherits it, and has another number
 _INDEX_CODECS = ({"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"})
@@ -49,9 +50,9 @@ class ShardLayout:
 
 def layout_of(metadata: Mapping[str, Any]) -> ShardLayout | None:
     """Layout of the shards of an array from its zarr.json; None if it is not the one that can be read here."""
-    outer, codecs = metadata.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape"), metadata.get("codecs")
-    shape, dtype = metadata.get("shape"), metadata.get("data_type")
-    if not outer or not codecs or [codec.get("name") for codec in codecs] != ["sharding_indexed"]:
+    outer = metadata.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape", [])
+    codecs, shape, dtype = metadata.get("codecs", []), metadata.get("shape", []), metadata.get("data_type")
+    if not outer or [codec.get("name") for codec in codecs] != ["sharding_indexed"]:
         return None
     inner = codecs[0]["configuration"]
     packed = inner.get("codecs", [])
@@ -61,9 +62,9 @@ def layout_of(metadata: Mapping[str, Any]) -> ShardLayout | None:
         and bool(packed[1].get("configuration", {}).get("checksum"))
         and tuple(inner.get("index_codecs", ())) == _INDEX_CODECS
         and inner.get("index_location", "end") == "end"
-        and list(inner.get("chunk_shape", ())) == [1, *shape[1:]]
+        and [1, *shape[1:]] == list(inner.get("chunk_shape", ()))
         and list(outer[1:]) == list(shape[1:])
-        and dtype in {"uint8", "uint16", "float16", "float32", "float64"}
+        and dtype in _DTYPES
     )
     return ShardLayout(int(outer[0]), tuple(shape[1:]), np.dtype(dtype).newbyteorder("<")) if plain else None
 

@@ -38,7 +38,7 @@ def find_sample(corpus: Corpus, wanted: str) -> int:
         return fitting[0]
     if fitting:
         shown = ", ".join(ids[position] for position in fitting[:_SHOWN]) + (", ..." if len(fitting) > _SHOWN else "")
-        raise ConfigError(f"sample {wanted!r}: {len(fitting)} ids of {corpus.path} begin so ({shown}); give more digits")
+        raise ConfigError(f"sample {wanted!r}: {len(fitting)} ids of {corpus.path} begin so ({shown}); give more")
     if not ids:
         raise ConfigError(f"sample {wanted!r}: {corpus.path} holds no samples at all")
     raise ConfigError(f"sample {wanted!r}: not in {corpus.path}; the nearest id is {_nearest(start, ids)}")

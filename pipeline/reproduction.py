@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -157,7 +157,9 @@ def _array_differences(out: Path, recipe: Recipe, stored: SampleRecord, made: Ma
         yield from _difference(name, ours, theirs)
 
 
-def _bank_differences(out: Path, recipe: Recipe, trajectories: Mapping[tuple[str, int], StoredTrajectory]) -> Iterator[str]:
+def _bank_differences(
+    out: Path, recipe: Recipe, trajectories: Mapping[tuple[str, int], StoredTrajectory]
+) -> Iterator[str]:
     for (name, number), ours in trajectories.items():
         theirs = load_trajectory(out, recipe, name, number)
         for label, now in _values(ours).items():
@@ -224,7 +226,7 @@ def write_sample(folder: Path, made: MadeSample) -> tuple[Path, ...]:
         The folder cannot be written to.
     """
     stream = io.BytesIO()
-    np.savez_compressed(stream, **dict(made.fields))
+    np.savez_compressed(stream, **cast("dict[str, Any]", dict(made.fields)))
     files = {
         "image.png": png_bytes(made.image),
         "mask.png": png_bytes(made.mask[..., None].astype(np.uint8) * np.uint8(255)),
