@@ -34,6 +34,7 @@ __all__ = [
     "bank_specs",
     "create_bank",
     "load_trajectory",
+    "simulate_trajectory",
     "store_trajectories",
 ]
 
@@ -203,7 +204,21 @@ def _stacked(mechanism: Mechanism[Any, Any], made: Sequence[Trajectory]) -> dict
 def load_trajectory(out: Path, recipe: Recipe, mechanism: str, trajectory: int) -> StoredTrajectory:
     """Read one trajectory of the bank."""
     specs = _array_specs(MECHANISMS[mechanism], recipe.params(mechanism), 1)
-    found = {s.name: read_rows(out, BANK, mechanism, s.name, trajectory, trajectory + 1)[0] for s in specs}
+    return _as_stored(
+        mechanism, {s.name: read_rows(out, BANK, mechanism, s.name, trajectory, trajectory + 1)[0] for s in specs}
+    )
+
+
+def simulate_trajectory(recipe: Recipe, mechanism: str, trajectory: int) -> StoredTrajectory:
+    """Simulate one trajectory anew, as the bank would hold it, and write nothing."""
+    known = MECHANISMS[mechanism]
+    made = known.simulate(recipe.params(mechanism), bank_stream(recipe, mechanism, trajectory))
+    return _as_stored(mechanism, {name: rows[0] for name, rows in _stacked(known, [made]).items()})
+
+
+def _as_stored(mechanism: str, rows: Mapping[str, NDArray[Any]]) -> StoredTrajectory:
+    """A trajectory from its row of each array of the bank."""
+    found = dict(rows)
     severity, area = found.pop("severity"), found.pop("area")
     segments, opening = found.pop("segments", None), found.pop("opening", None)
     if segments is not None and opening is not None:

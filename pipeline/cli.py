@@ -1,14 +1,4 @@
-<<<<<<< HEAD
-<<<<<<< HEAD
-"""The command line: ``maphc2f generate | extend | merge | repair | plan | bank | score | verify | info | sheet | ...``.
-=======
-"""The command line: ``maphc2f generate | plan | bank | score | verify | info | inspect | sheet |
-export | mechanisms | schema``.
->>>>>>> export/main
-=======
-"""The command line: ``maphc2f generate | plan | bank | score | verify | info | inspect | sheet | report | compare |
-mechanisms | schema``.
->>>>>>> report/main
+"""The command line of ``maphc2f``; `pipeline.commands` has its subcommands, by what they are for.
 
 Exit codes: 0 done, 1 found wrong, 2 bad input, 130 interrupted.
 """
@@ -21,18 +11,10 @@ import typer
 
 import manifests
 from manifests.command_line import run_program
-from pipeline.commands import build, export, grow, look, report
+from pipeline.commands import build, columns, export, grow, look, publish, report, single
 from pipeline.commands.terminal import app, console
 
-__all__ = ["app", "build", "export", "grow", "look", "main", "report"]
-from pipeline.commands import build, export, look
-from pipeline.commands.terminal import app, console
-
-__all__ = ["app", "build", "export", "grow", "look", "main", "report"]
-from pipeline.commands import build, look, report
-from pipeline.commands.terminal import app, console
-
-__all__ = ["app", "build", "export", "grow", "look", "main", "report"]
+__all__ = ["app", "build", "columns", "export", "grow", "look", "main", "publish", "report", "single"]
 
 
 def _version(wanted: bool) -> None:

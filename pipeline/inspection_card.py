@@ -18,11 +18,11 @@ from PIL import Image, ImageDraw, ImageFont
 from manifests import layout
 from manifests.corpus import Corpus, Sample
 from manifests.errors import ConfigError, CorpusError
-from manifests.records import SourceRecord
+from manifests.records import SampleStatus, SourceRecord
 from manifests.tables import from_table, read_table
 from pipeline.contact_sheet import FAINT, INK, PAPER, as_rgb, coloured, mechanism_names, scale_ends, shown_fields
 
-__all__ = ["MOST_CARDS", "draw_cards"]
+__all__ = ["MOST_CARDS", "draw_card", "draw_cards", "photographs"]
 
 MOST_CARDS = 50  # in one picture: each is some 700 pixels high
 
@@ -99,7 +99,16 @@ def draw_cards(corpus: Corpus, positions: Sequence[int]) -> Image.Image:
             f"{corpus.path}: keeps no stages of the refinement; generate it anew with --keep-stages, "
             "or with store.stages: [paste, render, npcf] in the recipe"
         )
-    sources = _sources(corpus)
+    return _sheet(corpus, positions)
+
+
+def draw_card(corpus: Corpus, position: int) -> Image.Image:
+    """The card of one sample, with the stages that the corpus keeps, or without any; RGB."""
+    return _sheet(corpus, [position])
+
+
+def _sheet(corpus: Corpus, positions: Sequence[int]) -> Image.Image:
+    sources = photographs(corpus)
     bands = [_band(corpus[position], sources) for position in positions]
     side = min(max(bands[0].sample.source.shape[0], _LEAST_PANEL), _MOST_PANEL)
     columns = 1 + max(len(band.fields) for band in bands) + len(bands[0].stages)
@@ -115,7 +124,7 @@ def draw_cards(corpus: Corpus, positions: Sequence[int]) -> Image.Image:
 # ---------------------------------------------------------------- what is shown
 
 
-def _sources(corpus: Corpus) -> dict[tuple[str, str, int], SourceRecord]:
+def photographs(corpus: Corpus) -> dict[tuple[str, str, int], SourceRecord]:
     """Records of the usable photographs by data set, category and row."""
     records = from_table(read_table(corpus.path / layout.INVENTORY), SourceRecord)
     return {(r.dataset, r.category, r.index): r for r in records if r.index >= 0}
@@ -163,7 +172,8 @@ def _crop(sample: Sample, side: int) -> tuple[slice, slice]:
 def _facts(band: _Band) -> tuple[str, str]:
     """The two lines above a band: what the sample is, and figures of it and of its photograph."""
     record, source = band.sample.record, band.source
-    title = f"{mechanism_names(record)}     {record.dataset} / {record.category}     {record.id}"
+    verdict = "" if record.status is SampleStatus.OK else f"     not accepted: {record.status}"
+    title = f"{mechanism_names(record)}     {record.dataset} / {record.category}     {record.id}{verdict}"
     figures = (
         f"severity {record.severity:.2f}",
         f"area {100 * record.area_fraction:.2f} %",
@@ -186,7 +196,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, corpus: Corpus, size: int, side: int, shown: int) -> None:
-    draw.text((_MARGIN, 16), f"{corpus.info.name}: stages of {shown} of {len(corpus):,} samples", INK, _font(22))
+    what = f"{shown} of {len(corpus):,} samples" if shown > 1 else f"one of {len(corpus):,} samples"
+    draw.text((_MARGIN, 16), f"{corpus.info.name}: {what}", INK, _font(22))
     whole = "the whole picture, pixel for pixel" if size <= side else f"the whole picture, reduced from {size} pixels"
     text = f"above: {whole}      below: what is framed on the photograph, every pixel {_ZOOM} x {_ZOOM}"
     draw.text((_MARGIN, 48), f"{text}      arrow: the way of the light", FAINT, _font(14))

@@ -48,6 +48,7 @@ __all__ = [
     "make_samples",
     "sample_arrays",
     "sample_fields",
+    "stacked_arrays",
     "store_made",
     "store_samples",
 ]
@@ -198,15 +199,15 @@ def store_made(
 
 def _store_shard(spec: SampleSpec, made: Sequence[MadeSample], seconds: defaultdict[str, float]) -> ShardResult:
     start = time.perf_counter()
-    staged = stage_shard(spec.out, DATA, spec.key, _stacked(spec.recipe, made), shard=spec.shard)
+    staged = stage_shard(spec.out, DATA, spec.key, stacked_arrays(spec.recipe, made), shard=spec.shard)
     rows = tuple(sample.record for sample in made)
     record = publish_shard(spec.out, staged, spec.identity.model_copy(update={"rows": rows}))
     seconds["write"] += time.perf_counter() - start
     return ShardResult(record, dict(seconds), current_device())
 
 
-def _stacked(recipe: Recipe, made: Sequence[MadeSample]) -> dict[str, NDArray[Any]]:
-    """Arrays of one shard by name."""
+def stacked_arrays(recipe: Recipe, made: Sequence[MadeSample]) -> dict[str, NDArray[Any]]:
+    """Rows of samples in every array of the store, by name, in the order and type that they are stored in."""
     arrays: dict[str, NDArray[Any]] = {
         "image": np.stack([sample.image for sample in made]),
         "mask": np.stack([sample.mask for sample in made]).astype(np.uint8) * MASK_VALUE,
@@ -226,10 +227,18 @@ def _stack_field(made: Sequence[MadeSample], name: str, size: int) -> NDArray[np
     return stacked
 
 
-def make_samples(specs: Sequence[SampleSpec], seconds: defaultdict[str, float]) -> Iterator[MadeSample]:
-    """Make the samples of some shards of a corpus, in order; adds to ``seconds`` by stage."""
+def make_samples(
+    specs: Sequence[SampleSpec],
+    seconds: defaultdict[str, float],
+    *,
+    trajectories: Mapping[tuple[str, int], StoredTrajectory] | None = None,
+) -> Iterator[MadeSample]:
+    """Make the samples of some shards of a corpus, in order; adds to ``seconds`` by stage.
+
+    ``trajectories`` by mechanism and number go before those of the stored bank.
+    """
     recipe = specs[0].recipe
-    bank: dict[tuple[str, int], StoredTrajectory] = {}
+    bank = dict(trajectories or {})
     at_once = max(1, _PIXELS_AT_ONCE // recipe.size**2)
     wanted_rows = [(spec, row) for spec in specs for row in spec.rows]
     for first in range(0, len(wanted_rows), at_once):
