@@ -1,4 +1,5 @@
-"""The command line: ``maphc2f generate | plan | bank | score | verify | info | inspect | sheet | mechanisms | schema``.
+"""The command line: ``maphc2f generate | plan | bank | score | verify | info | inspect | sheet | mechanisms | schema``,
+``columns``, ``publish``.
 
 Exit codes: 0 done, 1 found wrong, 2 bad input, 130 interrupted.
 """
@@ -11,10 +12,10 @@ import typer
 
 import manifests
 from manifests.command_line import run_program
-from pipeline.commands import build, look
+from pipeline.commands import build, columns, look, publish
 from pipeline.commands.terminal import app, console
 
-__all__ = ["app", "build", "look", "main"]
+__all__ = ["app", "build", "columns", "look", "main", "publish"]
 
 
 def _version(wanted: bool) -> None:
