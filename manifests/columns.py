@@ -10,7 +10,7 @@ from typing import Literal, get_args, get_origin
 import pyarrow as pa
 from pydantic import BaseModel
 
-from manifests.tables import arrow_schema
+from manifests.tables import arrow_type
 
 __all__ = ["Column", "columns"]
 
@@ -29,7 +29,7 @@ class Column:
 
 
 def columns(model: type[BaseModel]) -> list[Column]:
-    """Columns of a record's table, in order.
+    """Columns of a record, in order.
 
     Raises
     ------
@@ -37,15 +37,14 @@ def columns(model: type[BaseModel]) -> list[Column]:
         A column does not say what it means.
     """
     found = []
-    for field in arrow_schema(model):
-        info = model.model_fields[field.name]
+    for name, info in model.model_fields.items():
         if not info.description:
-            raise ValueError(f"{model.__name__}.{field.name}: has no description; give it one in its Field")
+            raise ValueError(f"{model.__name__}.{name}: has no description; give it one in its Field")
         unit = _UNIT.search(info.description)
         found.append(
             Column(
-                name=field.name,
-                kind=_kind(field.type),
+                name=name,
+                kind=_kind(info.annotation),
                 unit=unit["unit"] if unit else "",
                 meaning=_UNIT.sub("", info.description),
                 values=_values(info.annotation),
@@ -54,9 +53,15 @@ def columns(model: type[BaseModel]) -> list[Column]:
     return found
 
 
-def _kind(kind: pa.DataType) -> str:
+def _kind(annotation: object) -> str:
+    if get_origin(annotation) is dict:  # in commit records alone
+        return f"object of {_kind(get_args(annotation)[1])}"
+    return _arrow_name(arrow_type(annotation))
+
+
+def _arrow_name(kind: pa.DataType) -> str:
     if pa.types.is_list(kind):
-        return f"list of {'structs' if pa.types.is_struct(kind.value_type) else _kind(kind.value_type)}"
+        return f"list of {'structs' if pa.types.is_struct(kind.value_type) else _arrow_name(kind.value_type)}"
     return {"double": "float64"}.get(str(kind), str(kind))
 
 

@@ -92,7 +92,7 @@ def _header(facts: Facts) -> dict[str, Any]:
                 "default": True,
                 "data_files": [{"split": split, "path": f"preview/{split}-*.parquet"} for split in facts.preview],
             },
-            {"config_name": "manifest", "data_files": [{"split": "all", "path": "corpus/manifest.parquet"}]},
+            {"config_name": "manifest", "data_files": [{"split": "manifest", "path": "corpus/manifest.parquet"}]},
         ],
     }
 

@@ -79,6 +79,7 @@ def write_preview(
             rows = part[number * _ROWS_PER_FILE : (number + 1) * _ROWS_PER_FILE]
             if not (dest / name).is_file():
                 with written_whole(dest / name) as stream, _writer(stream, schema) as writer:
+                    writer.add_key_value_metadata({"huggingface": _features(schema)})
                     for number_in_file, batch in enumerate(_batches(rows, split, schema)):
                         writer.write_batch(batch)
                         advance(done + number_in_file * _ROWS_PER_GROUP + len(batch), len(corpus))
@@ -93,16 +94,20 @@ def _writer(stream: Any, schema: pa.Schema) -> pq.ParquetWriter:
 
 def _schema() -> pa.Schema:
     picture = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
-    plain = plain_columns()
     columns = [pa.field(name, picture) for name in PICTURES]
-    columns += [pa.field("split", pa.string(), nullable=False), *plain]
-    features: dict[str, object] = {name: {"_type": "Image"} for name in PICTURES}
-    features |= {field.name: {"dtype": _dtype(field.type), "_type": "Value"} for field in columns[len(PICTURES) :]}
-    return pa.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+    return pa.schema([*columns, pa.field("split", pa.string(), nullable=False), *plain_columns()])
 
 
-def _dtype(kind: pa.DataType) -> str:
-    return {"double": "float64"}.get(str(kind), str(kind))
+def _features(schema: pa.Schema) -> str:
+    """The columns' types as Hugging Face datasets read them from a file's metadata."""
+    kinds = {"double": "float64"}
+    features = {
+        field.name: {"_type": "Image"}
+        if field.name in PICTURES
+        else {"dtype": kinds.get(str(field.type), str(field.type)), "_type": "Value"}
+        for field in schema
+    }
+    return json.dumps({"info": {"features": features}})
 
 
 def _batches(rows: Corpus, split: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
