@@ -22,7 +22,7 @@ from manifests import Corpus
 from manifests.console import ConsoleProgress
 from manifests.errors import ConfigError, CorpusError, OutputError
 from manifests.hashing import canonical_json
-from pipeline.publishing.facts import About
+from pipeline.publishing.facts import About, local_paths
 from pipeline.publishing.placing import HostLimits
 from pipeline.publishing.publication import Publication, publish
 from pipeline.verification import verify_corpus
@@ -209,7 +209,7 @@ def test_citation_follows_the_rules_of_its_format(published: Path) -> None:
 
 def test_what_was_not_given_is_left_out(finished: Path, tmp_path: Path) -> None:
     dest = tmp_path / "dest"
-    publish(finished, dest, About())
+    publish(finished, dest, About(), verify=False)
     assert not (dest / "CITATION.cff").exists()
     croissant = json.loads((dest / "croissant.json").read_bytes())
     assert croissant["name"] == "small"
@@ -252,9 +252,7 @@ def test_publishing_again_gives_the_same_bytes(published: Path, finished: Path, 
     again = tmp_path / "again"
     publish(finished, again, ABOUT)
     assert _digests(again) == before
-    publish(finished, again, ABOUT)
-    assert _digests(again) == before
-    publish(finished, again, About(title="Other"))
+    publish(finished, again, About(title="Other"), verify=False)
     assert "# Other" in (again / "README.md").read_text()
     assert not (again / "CITATION.cff").exists()
 
@@ -263,7 +261,7 @@ def test_a_corpus_of_too_many_files_is_packed_and_unpacks_to_itself(
     finished: Path, finished_digest: dict[str, str], tmp_path: Path
 ) -> None:
     dest = tmp_path / "dest"
-    told = publish(finished, dest, ABOUT, limits=HostLimits(folder=8, archive_bytes=200_000))
+    told = publish(finished, dest, ABOUT, verify=False, limits=HostLimits(folder=8, archive_bytes=200_000))
     assert told.packed
     assert len(list((dest / "archives").iterdir())) > 1
     assert {path.name for path in (dest / "corpus").iterdir()} == {
@@ -370,6 +368,13 @@ def test_an_unsound_or_unfinished_corpus_is_refused(copied: Path, tmp_path: Path
 def test_what_is_no_homepage_day_or_name_is_refused(about: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         About(**about)
+
+
+def test_paths_of_the_publishers_machine_are_found(finished: Path) -> None:
+    info = Corpus(finished).info
+    assert local_paths(info) == []
+    sources = [{"kind": "mvtec", "path": "/home/ada/tiles"}, {"kind": "visa", "path": "${VISA_ROOT}", "masks": "m"}]
+    assert local_paths(info.model_copy(update={"config": {"sources": sources}})) == ["/home/ada/tiles", "m"]
 
 
 def test_thumbnails_are_small_and_their_masks_lose_no_defect(tmp_path: Path) -> None:
