@@ -1,6 +1,7 @@
 """Records: what is known of every source, planned sample, finished sample and finished shard.
 
-All are validated when made, immutable, and round-trip to JSON. A commit record reads, shortened::
+All are validated when made, immutable, and round-trip to JSON. The description of a column ends with its unit
+in brackets where it has one; docs/format.md is written from them. A commit record reads, shortened::
 
     {"schema_version": 1, "stage": "samples", "key": "builtin/brick", "shard": 0,
      "config_sha256": "9f…", "code_version": "0.1.0+3f…", "inputs_sha256": "c1…",
@@ -74,75 +75,78 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def _added(default: bool | int) -> Any:
+def _added(default: bool | int, description: str) -> Any:
     """A column that older corpora lack: they are read with this value."""
-    return Field(default, json_schema_extra={"added": True})
+    return Field(default, description=description, json_schema_extra={"added": True})
 
 
 class SourceRecord(_Record):
     """One photograph that was found, usable or not."""
 
-    dataset: str
-    category: str
-    path: str  # relative to the data set's root, POSIX; "builtin:<category>/<k>" for embedded ones
-    sha256: str  # of the file's bytes; of the pixels for embedded ones; "" if unreadable
-    bytes: int
-    width_px: int
-    height_px: int
-    channels: int  # 1 or 3 as used; 0 if not decoded
-    bit_depth: int  # 1, 8 or 16 as stored; 0 if not decoded
-    licence: str
-    status: SourceStatus
-    detail: str = ""  # what the decoder said, for one that is not usable
-    index: int = -1  # row in the category's `source` array; -1 if not usable
-    foreground_mode: ForegroundMode = "texture"  # decided for the category: object, texture or masks
-    foreground_fraction: float = 0.0  # share of the picture that is part
-    light_y: float = -1.0  # unit vector towards the light, in the picture
-    light_x: float = 0.0
-    light_directional: float = 0.0  # share of the light that has a direction, 0..1
-    gloss: float = 0.0  # share of the light that is thrown back mirror-like, 0..1
-    blur_px: float = 0.0  # standard deviation of the point spread, at the corpus size
-    noise: float = 0.0  # standard deviation of the camera's noise, picture values 0..1
-    brightest: tuple[float, ...] = ()  # brightest light on the part, 0..1, by channel
+    dataset: str = Field(description="data set, as the recipe names it")
+    category: str = Field(description="kind of part within the data set")
+    path: str = Field(description="relative to the data set's root, POSIX; `builtin:<category>/<k>` for embedded ones")
+    sha256: str = Field(description="of the file's bytes; of the pixels for embedded ones; empty if unreadable")
+    bytes: int = Field(description="size of the file [B]")
+    width_px: int = Field(description="of the photograph as stored, upright [px]")
+    height_px: int = Field(description="of the photograph as stored, upright [px]")
+    channels: int = Field(description="1 or 3 as used; 0 if not decoded")
+    bit_depth: int = Field(description="1, 8 or 16 as stored; 0 if not decoded [bit]")
+    licence: str = Field(description="licence text, in the words of the recipe or of the reader")
+    status: SourceStatus = Field(description="what became of the photograph")
+    detail: str = Field("", description="what the decoder said, for one that is not usable")
+    index: int = Field(-1, description="row in the category's `source` array; -1 if not usable")
+    foreground_mode: ForegroundMode = Field("texture", description="how the part was found, decided for the category")
+    foreground_fraction: float = Field(0.0, description="part / picture")
+    light_y: float = Field(-1.0, description="unit vector towards the light, in the picture, downwards")
+    light_x: float = Field(0.0, description="the same, to the right")
+    light_directional: float = Field(0.0, description="share of the light that has a direction, 0..1")
+    gloss: float = Field(0.0, description="share of the light that is thrown back mirror-like, 0..1")
+    blur_px: float = Field(0.0, description="standard deviation of the point spread, at the corpus size [px]")
+    noise: float = Field(0.0, description="standard deviation of the camera's noise, picture values 0..1")
+    brightest: tuple[float, ...] = Field((), description="brightest light on the part, 0..1, by channel")
 
 
 class PlannedDefect(_Record):
     """One defect as planned."""
 
-    mechanism: str
-    trajectory: int
-    snapshot: int
-    dihedral: int  # 0..7: quarter turns (value % 4), then a mirror if value >= 4
-    angle_deg: float  # further rotation, counter-clockwise as seen, degrees
-    from_edge: bool  # it comes in from the edge of the part
-    anchor_y: float  # where the defect is put / side of the picture: its middle, or its mouth at the part's edge
-    anchor_x: float
-    asked_area: float  # area of the defect / picture that the recipe's distribution asks for
-    asked_severity: float  # how far along its trajectory, 0..1
-    width: float  # widest opening / side of the picture; 0 for a mechanism that opens nothing
-    # row in the category's `source` array of the photograph that gives foreign material; -1 where none does
-    donor: int = _added(-1)
+    mechanism: str = Field(description="what made the defect")
+    trajectory: int = Field(description="number of the simulation in the mechanism's bank")
+    snapshot: int = Field(description="state of the trajectory, from 0")
+    dihedral: int = Field(description="0..7: quarter turns (value % 4), after a left-right mirror if value >= 4")
+    angle_deg: float = Field(description="further rotation, counter-clockwise as seen [deg]")
+    from_edge: bool = Field(description="it comes in from the edge of the part")
+    anchor_y: float = Field(
+        description="where it is put / side of the picture, downwards: its middle, or its mouth at the part's edge"
+    )
+    anchor_x: float = Field(description="the same, to the right")
+    asked_area: float = Field(description="area of the defect / picture that the recipe's distribution asks for")
+    asked_severity: float = Field(description="how far along its trajectory the recipe's distribution asks for, 0..1")
+    width: float = Field(description="widest opening / side of the picture; 0 for a mechanism that opens nothing")
+    donor: int = _added(
+        -1, "row in the category's `source` array of the photograph that gives foreign material; -1 where none does"
+    )
 
 
 class _SampleRow(_Record):
     """Which sample it is."""
 
-    id: str  # 16 hexadecimal digits: content hash of the row
-    index: int  # position in the whole corpus
-    dataset: str
-    category: str
-    shard: int  # shard within the category
-    row: int  # row within the category's arrays
-    source: int  # row in the category's `source` array
-    source_sha256: str
-    group: int  # sources and trajectories of one group appear in no other
-    seed_path: str  # root of the sample's random stream; the attempt is appended
+    id: str = Field(description="16 hexadecimal digits: content hash of the plan row")
+    index: int = Field(description="position in the whole corpus, from 0")
+    dataset: str = Field(description="data set, as the recipe names it")
+    category: str = Field(description="kind of part within the data set")
+    shard: int = Field(description="shard within the category's arrays")
+    row: int = Field(description="row within the category's arrays")
+    source: int = Field(description="row in the category's `source` and `foreground` arrays")
+    source_sha256: str = Field(description="of the photograph, as `sha256` in the inventory")
+    group: int = Field(description="sources and trajectories of one group appear in no other")
+    seed_path: str = Field(description="root of the sample's random stream; the attempt is appended")
 
 
 class PlanRow(PlannedDefect, _SampleRow):
     """One sample as planned, before any computing: its first defect, and others where the recipe asks for several."""
 
-    others: tuple[PlannedDefect, ...] = ()
+    others: tuple[PlannedDefect, ...] = Field((), description="the picture's further defects")
 
     def planned(self) -> tuple[PlannedDefect, ...]:
         """All defects, the first one first."""
@@ -158,25 +162,35 @@ class PlanRow(PlannedDefect, _SampleRow):
 class _Outcome(_Record):
     """What came of a defect, or of a whole picture."""
 
-    status: SampleStatus
-    physical: bool = _added(True)  # it was simulated; false for reference generators, and a picture with one of theirs
-    attempts: int  # draws used, >= 1
-    extent: float  # side of the simulated square / side of the picture
-    center_y: float  # centre of the simulated square / side of the picture
-    center_x: float
-    severity: float  # growth at the snapshot / at the end of its trajectory, 0..1
-    length_px: float  # length of open crack in pixels; 0 for a mechanism that opens nothing
-    relief_px: float  # deepest or highest point of the surface, pixels; 0 for a mechanism without relief
-    residual: float  # npcF: relative residual reached
-    cycles: int  # npcF: multigrid cycles used
-    area_px: int  # pixels of the mask
-    area_fraction: float
-    contrast: float  # mean change of what visibly changed in the mask, grey levels of 255
-    visibility: float  # change in the mask / texture of the material around it, 0..4; see `refine.visibility`
-    bbox_y0: int  # bounding box of the mask, half open; all 0 if empty
-    bbox_x0: int
-    bbox_y1: int
-    bbox_x1: int
+    status: SampleStatus = Field(description="what became of it")
+    physical: bool = _added(
+        True, "it was simulated; false for reference generators, and for a picture with one of theirs"
+    )
+    attempts: int = Field(description="draws used, >= 1")
+    extent: float = Field(description="side of the simulated square / side of the picture")
+    center_y: float = Field(description="centre of the simulated square / side of the picture, downwards")
+    center_x: float = Field(description="the same, to the right")
+    severity: float = Field(description="growth at the snapshot / at the end of its trajectory, 0..1")
+    length_px: float = Field(description="length of open crack; 0 for a mechanism that opens nothing [px]")
+    relief_px: float = Field(
+        description="deepest or highest point of the surface; 0 for a mechanism without relief [px]"
+    )
+    residual: float = Field(
+        description="relative residual that npcF, or a `poisson` clone, reached; 0 for other foreign material"
+    )
+    cycles: int = Field(description="multigrid cycles that it used")
+    area_px: int = Field(description="pixels of the mask [px]")
+    area_fraction: float = Field(description="mask / picture")
+    contrast: float = Field(description="mean change of what visibly changed in the mask [grey levels of 255]")
+    visibility: float = Field(
+        description="change in the mask / texture of the material around it, 0..4; below 1 the texture hides it"
+    )
+    bbox_y0: int = Field(
+        description="first row of the mask's bounding box; the box is half open, all 0 if the mask is empty [px]"
+    )
+    bbox_x0: int = Field(description="first column [px]")
+    bbox_y1: int = Field(description="row after the last [px]")
+    bbox_x1: int = Field(description="column after the last [px]")
 
 
 class DefectRecord(_Outcome, PlannedDefect):
@@ -185,10 +199,14 @@ class DefectRecord(_Outcome, PlannedDefect):
     One whose status is not ok is not in the picture: its instance, its mask and its area are empty.
     """
 
-    instance: int  # its value in the `instance` array: 1 for the first planned, ...; 0 if it is not in the picture
-    window_y: int  # first row and column, and side, of the window that was worked on: it changed nothing beyond
-    window_x: int
-    window_side: int
+    instance: int = Field(
+        description="its value in the `instance` array: 1 for the first planned, ...; 0 if it is not in the picture"
+    )
+    window_y: int = Field(
+        description="first row of the square window that was worked on: it changed nothing beyond [px]"
+    )
+    window_x: int = Field(description="first column of that window [px]")
+    window_side: int = Field(description="side of that window [px]")
 
 
 class SampleRecord(_Outcome, PlannedDefect, _SampleRow):
@@ -200,37 +218,43 @@ class SampleRecord(_Outcome, PlannedDefect, _SampleRow):
     ``visibility`` the smallest.
     """
 
-    faint_px: int  # pixels outside the mask that changed, but less than label.visible_threshold
-    unlabelled_px: int  # pixels outside the mask that changed visibly; this and all below are 0 in a sound corpus
-    unseen_px: int  # pixels of the mask without a visible change within one pixel
-    outside_px: int  # pixels outside npcF's support that changed
-    off_part_px: int  # pixels of the mask off the part
-    touching_px: int  # pixels of one defect's mask within one pixel of another's
-    sqe: float = 0.0  # calibrated quality, 0..1; 0 where there is no defect, or nothing was scored
-    defects: tuple[DefectRecord, ...] = Field(min_length=1)  # all that were planned, in that order
-    image_sha256: str  # of the image's bytes in C order
-    mask_sha256: str
+    faint_px: int = Field(
+        description="pixels outside the mask that changed, but less than label.visible_threshold [px]"
+    )
+    unlabelled_px: int = Field(
+        description="pixels outside the mask that changed visibly; this and all below are 0 in a sound corpus [px]"
+    )
+    unseen_px: int = Field(description="pixels of the mask without a visible change within one pixel [px]")
+    outside_px: int = Field(description="pixels outside npcF's support that changed [px]")
+    off_part_px: int = Field(description="pixels of the mask off the part [px]")
+    touching_px: int = Field(description="pixels of one defect's mask within one pixel of another's [px]")
+    sqe: float = Field(0.0, description="calibrated quality, 0..1; 0 where there is no defect, or nothing was scored")
+    defects: tuple[DefectRecord, ...] = Field(min_length=1, description="all defects that were planned, in that order")
+    image_sha256: str = Field(description="of the image's pixels, see Hashes")
+    mask_sha256: str = Field(description="of the mask's pixels, see Hashes")
 
 
 class BankRecord(_Record):
     """One simulated trajectory of the bank."""
 
-    trajectory: int
-    mechanism: str
-    group: int
-    from_edge: bool
-    seed_path: str
-    severity: tuple[float, ...]  # growth at every snapshot / at the last
-    area: tuple[float, ...]  # share of the square that is affected at every snapshot; see `physics.mechanism`
-    facts: dict[str, tuple[float, ...]]  # what the mechanism tells of itself, such as the load; unit in the name
+    trajectory: int = Field(description="number of the simulation in the mechanism's bank, from 0")
+    mechanism: str = Field(description="what was simulated")
+    group: int = Field(description="its group")
+    from_edge: bool = Field(description="it comes in from the edge of the part")
+    seed_path: str = Field(description="root of its random stream")
+    severity: tuple[float, ...] = Field(description="growth at every snapshot / at the last")
+    area: tuple[float, ...] = Field(description="share of the square that is affected at every snapshot")
+    facts: dict[str, tuple[float, ...]] = Field(
+        description="what the mechanism tells of itself, such as the load, at every snapshot; unit in the name"
+    )
 
 
 class FileRecord(_Record):
     """A file of the corpus, relative to its root."""
 
-    path: str
-    bytes: int
-    sha256: str
+    path: str = Field(description="relative to the corpus folder, POSIX")
+    bytes: int = Field(description="size [B]")
+    sha256: str = Field(description="of its bytes")
 
 
 RowT = TypeVar("RowT", SourceRecord, BankRecord, SampleRecord)
@@ -240,14 +264,14 @@ class CommitRecord(_Record, Generic[RowT]):
     """Proof that a shard is whole: written last, by rename. A shard without one does not exist."""
 
     schema_version: Literal[1] = 1
-    stage: StageName
-    key: str  # "<dataset>/<category>" or the mechanism
-    shard: int
-    config_sha256: str
-    code_version: str
-    inputs_sha256: str  # of everything the shard was computed from
-    files: tuple[FileRecord, ...]
-    rows: tuple[RowT, ...]
+    stage: StageName = Field(description="what the shard holds")
+    key: str = Field(description="`<dataset>/<category>`, or the mechanism")
+    shard: int = Field(description="number of the shard within the key")
+    config_sha256: str = Field(description="of the recipe, see Hashes")
+    code_version: str = Field(description="release, `+`, and the first digits of a digest of the source")
+    inputs_sha256: str = Field(description="of everything the shard was computed from; opaque to a reader")
+    files: tuple[FileRecord, ...] = Field(description="the shard files, all arrays of the shard")
+    rows: tuple[RowT, ...] = Field(description="records of what the shard holds, in the order of its arrays")
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, the same for the same record."""

@@ -1,7 +1,7 @@
 """Rows of a shard read straight from its file: the index once, then only the bytes of the rows that are asked for.
 
 A shard is a file of zstd frames, one a row, with an index of (offset, length) pairs at its end that a CRC-32C closes;
-see "sharding" in the Zarr specification, and docs/corpus-format.md. Reading one row through Zarr costs an event loop,
+see "sharding" in the Zarr specification, and docs/format.md. Reading one row through Zarr costs an event loop,
 two reads and the parsing of the index each time, which is several times what decoding it takes. Every frame carries a
 checksum of its content, so a flipped bit in it is an error, as one in the index is.
 

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from manifests.durable import write_atomic
 from manifests.errors import CorpusError
 
-__all__ = ["arrow_schema", "completed", "from_table", "read_table", "to_table", "write_table"]
+__all__ = ["arrow_schema", "arrow_type", "completed", "from_table", "read_table", "to_table", "write_table"]
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
@@ -26,10 +26,17 @@ def arrow_schema(model: type[BaseModel]) -> pa.Schema:
 
 
 def _arrow_fields(model: type[BaseModel]) -> list[pa.Field]:
-    return [pa.field(name, _arrow_type(info.annotation), nullable=False) for name, info in model.model_fields.items()]
+    return [pa.field(name, arrow_type(info.annotation), nullable=False) for name, info in model.model_fields.items()]
 
 
-def _arrow_type(annotation: object) -> pa.DataType:
+def arrow_type(annotation: object) -> pa.DataType:
+    """Arrow type of one column.
+
+    Raises
+    ------
+    TypeError
+        There is none for it.
+    """
     plain = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
     if isinstance(annotation, type) and annotation in plain:
         return plain[annotation]
@@ -55,7 +62,7 @@ def completed(table: pa.Table, model: type[BaseModel]) -> pa.Table:
     """The table, with the columns that its corpus is too old to have; each with its default."""
     for name, info in model.model_fields.items():
         if name not in table.column_names and _is_added(info):
-            values = pa.array([info.default] * len(table), _arrow_type(info.annotation))
+            values = pa.array([info.default] * len(table), arrow_type(info.annotation))
             table = table.append_column(pa.field(name, values.type, nullable=False), values)
     return table
 

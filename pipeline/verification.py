@@ -59,7 +59,7 @@ from pipeline.recipe import Recipe, config_sha256
 from pipeline.store import Identity, metadata_files, read_identity, read_rows
 from pipeline.synthesis import SampleSpec, sample_arrays, sample_fields
 
-__all__ = ["Problem", "VerificationReport", "verify_corpus"]
+__all__ = ["Problem", "VerificationReport", "corpus_files", "verify_corpus"]
 
 _PROMISES = {
     "unlabelled_px": "changed visibly outside the mask",
@@ -142,6 +142,25 @@ def verify_corpus(out: Path, *, advance: Callable[[int, int], None] | None = Non
     if not {problem.where for problem in broken_tables} & {layout.PLAN, layout.INVENTORY, layout.MANIFEST}:
         problems.extend(_check_tables(out, identity, commits, info))
     return VerificationReport(files=files, bytes=total_bytes, samples=samples, problems=tuple(problems))
+
+
+def corpus_files(out: Path) -> list[FileRecord]:
+    """Every file that a finished corpus consists of, by path; no file is looked at but those that list others.
+
+    Raises
+    ------
+    CorpusError
+        The corpus is not finished, or a record of it is damaged.
+    """
+    problems: list[Problem] = []
+    info = _read_info(out, problems)
+    commits = _read_commits(out, read_identity(out), problems)
+    files = {file.path: file for commit in commits for file in commit.files}
+    if info is None or problems:
+        raise CorpusError(f"{out}: {problems[0]}")
+    path = out / layout.CORPUS
+    own = FileRecord(path=layout.CORPUS, bytes=path.stat().st_size, sha256=sha256_file(path))
+    return sorted([*files.values(), *info.files, own], key=lambda file: file.path)
 
 
 def _check_identity(out: Path, identity: Identity) -> Iterator[Problem]:

@@ -240,7 +240,7 @@ def _size(part: Part) -> int:
     return len(part.rows) + len(part.normals)
 
 
-def _nothing() -> None:
+def _nothing(number: int) -> None:
     """A process that writes parts needs no warming."""
 
 

@@ -1,4 +1,4 @@
-"""One sample: made again to the byte from its record, and shown; every kind of sample, and what is said if it differs."""
+"""One sample: made again to the byte from its record, and shown; of every kind, and what is said if it differs."""
 
 from __future__ import annotations
 
@@ -174,7 +174,11 @@ def test_the_beginning_of_an_id_is_enough_where_no_other_begins_so(finished: Pat
 def test_an_unknown_id_is_one_line_with_the_nearest(finished: Path, slip: str) -> None:
     corpus = Corpus(finished, statuses=None)
     known = corpus[11].record.id
-    wrong = {"swapped": known[:4] + known[5] + known[4] + known[6:], "lost": known[:7] + known[8:], "added": known + "0"}
+    wrong = {
+        "swapped": known[:4] + known[5] + known[4] + known[6:],
+        "lost": known[:7] + known[8:],
+        "added": known + "0",
+    }
     with pytest.raises(ConfigError, match=f"not in .*; the nearest id is {known}"):
         find_sample(corpus, wrong[slip] if wrong[slip] != known else f"{known[:-1]}x")
 
