@@ -6,8 +6,6 @@ windows with the same fields and of one size go through the passes together.
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -38,6 +36,7 @@ from pipeline.foreign import Donor, Material, covered, draw_material
 from pipeline.invariants import changed_pixels
 from pipeline.planning import DrawnPlacement, draw_placement, opening_width, trace_outline
 from pipeline.recipe import Recipe
+from pipeline.stage_clock import share_out, timed
 from refine.passes import (
     CrackArrays,
     DefectInputs,
@@ -224,9 +223,7 @@ class Result:
         return replace(ingredients, steepness=(min(self.placed.steepness * factor, _STEEPEST), _STEEPEST))
 
 
-def attempt_defects(
-    recipe: Recipe, pending: Sequence[Ingredients], attempt: int, seconds: defaultdict[str, float]
-) -> Iterator[Result]:
+def attempt_defects(recipe: Recipe, pending: Sequence[Ingredients], attempt: int) -> Iterator[Result]:
     """Draw each of some defects once: place, refine, judge.
 
     Parameters
@@ -237,22 +234,20 @@ def attempt_defects(
         At most one defect of a sample, or two would not know of one another.
     attempt : int
         How many draws there were before.
-    seconds : mapping
-        Is added to, by stage.
     """
-    start = time.perf_counter()
     by_kind: dict[_Kind, list[Placed]] = {}
     for ingredients in pending:
-        placed = place(recipe, ingredients, attempt)
-        if placed.meets_another(placed.affected()):
+        with timed(f"place_{ingredients.planned.mechanism}"):
+            placed = place(recipe, ingredients, attempt)
+            crowded = placed.meets_another(placed.affected())
+        if crowded:
             yield Result(placed, SampleStatus.CROWDED, None)
         else:
             by_kind.setdefault(placed.kind, []).append(placed)
-    seconds["physics"] += time.perf_counter() - start
     for (_, side, channels, _), group in sorted(by_kind.items(), key=lambda item: item[0]):
         step = max(1, _BATCH_VALUES // (side**2 * channels))
         for first in range(0, len(group), step):
-            yield from _refine(recipe, group[first : first + step], seconds)
+            yield from _refine(recipe, group[first : first + step])
 
 
 def place(recipe: Recipe, ingredients: Ingredients, attempt: int) -> Placed:
@@ -429,8 +424,20 @@ def _draw_look(recipe: Recipe, rng: np.random.Generator, *, channels: int) -> _L
     )
 
 
-def _refine(recipe: Recipe, batch: Sequence[Placed], seconds: defaultdict[str, float]) -> Iterator[Result]:
+def _refine(recipe: Recipe, batch: Sequence[Placed]) -> list[Result]:
     """Refine a batch of windows of one mechanism and size, and judge each."""
+    with timed("refine"):
+        made = _passed(recipe, batch)
+    share_out("refine", made.seconds)
+    with timed("judge"):
+        results = []
+        for k, placed in enumerate(batch):
+            refined = _one_of(made, k)
+            results.append(Result(placed, _judge(recipe, placed, refined), refined))
+    return results
+
+
+def _passed(recipe: Recipe, batch: Sequence[Placed]) -> RefinedBatch:
     inputs = DefectInputs(
         source=cast("Picture", np.stack([placed.source for placed in batch])),
         foreground=np.stack([placed.foreground for placed in batch]),
@@ -441,14 +448,9 @@ def _refine(recipe: Recipe, batch: Sequence[Placed], seconds: defaultdict[str, f
         relief=_relief_arrays(batch),
         foreign=_foreign_arrays(batch),
     )
-    made = refine_defects(
+    return refine_defects(
         inputs, npcf=recipe.npcf, npcfpp=recipe.npcfpp, label=recipe.label, stages=recipe.store.stages
     )
-    for name, spent in made.seconds.items():
-        seconds[name] += spent
-    for k, placed in enumerate(batch):
-        refined = _one_of(made, k)
-        yield Result(placed, _judge(recipe, placed, refined), refined)
 
 
 def _one_of(batch: RefinedBatch, k: int) -> Refined:

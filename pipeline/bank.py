@@ -6,7 +6,6 @@ source code of the physics. So a shard that another corpus or bank already holds
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from physics.mechanism import MAX_SEGMENTS, Crack, Mechanism, MechanismParams, T
 from physics.registry import MECHANISMS
 from pipeline.planning import bank_stream
 from pipeline.recipe import Recipe, config_sha256
+from pipeline.stage_clock import timed
 from pipeline.store import ArraySpec, adopt_shard, commit, create_array, read_rows, write_shard
 
 __all__ = [
@@ -65,10 +65,9 @@ class BankSpec:
 
 @dataclass(frozen=True)
 class BankResult:
-    """A finished shard's record; seconds it took to simulate, for the log alone; whether it was copied."""
+    """A finished shard's record; whether it was copied."""
 
     record: CommitRecord[BankRecord]
-    seconds: float
     adopted: bool
 
 
@@ -141,19 +140,17 @@ def store_trajectories(spec: BankSpec) -> BankResult:
         rows = spec.stop - spec.start
         adopted = adopt_shard(spec.out, spec.shared, _identity(spec), BankRecord, paths=_paths(spec), rows=rows)
         if adopted is not None:
-            return BankResult(adopted, 0.0, adopted=True)
-    start = time.perf_counter()
+            return BankResult(adopted, adopted=True)
     mechanism, params = MECHANISMS[spec.mechanism], spec.recipe.params(spec.mechanism)
-    made = [
-        mechanism.simulate(params, bank_stream(spec.recipe, spec.mechanism, t)) for t in range(spec.start, spec.stop)
-    ]
-    seconds = time.perf_counter() - start
+    numbers = range(spec.start, spec.stop)
+    with timed(f"simulate_{spec.mechanism}"):
+        made = [mechanism.simulate(params, bank_stream(spec.recipe, spec.mechanism, number)) for number in numbers]
     files = write_shard(spec.out, BANK, spec.mechanism, _stacked(mechanism, made), shard=spec.shard)
     record = _identity(spec).model_copy(
         update={"files": files, "rows": tuple(_row(spec, spec.start + k, made_k) for k, made_k in enumerate(made))}
     )
     commit(spec.out, record)
-    return BankResult(record, seconds, adopted=False)
+    return BankResult(record, adopted=False)
 
 
 def _paths(spec: BankSpec) -> set[str]:

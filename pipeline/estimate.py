@@ -100,7 +100,7 @@ def _make(trial: Path, recipe: Recipe, rows: Sequence[PlanRow], sources: Sequenc
         create_sample_arrays(trial, recipe, key, count=count, per_shard=count)
         known = {s.index: s for s in sources if f"{s.dataset}/{s.category}" == key}
         [made] = store_samples([SampleSpec(trial, recipe, renumbered, known)])
-        total += sum(file.bytes for file in made.record.files)
+        total += sum(file.bytes for file in made.files)
     return total
 
 

@@ -6,14 +6,11 @@ that knows nothing of stages. Whatever no record names is swept first.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -39,6 +36,9 @@ from pipeline.finalise import finalise
 from pipeline.inventory import SourcesSpec, find_categories, store_sources
 from pipeline.planning import CategorySources, bank_sizes, make_plan, shard_rows
 from pipeline.recipe import Recipe
+from pipeline.resources import ResourceMonitor
+from pipeline.run_log import Tally, append_log
+from pipeline.stage_clock import Measured, timed
 from pipeline.store import (
     is_laid_out,
     lock_output,
@@ -100,10 +100,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: what corpus.json says, seconds by stage, and samples made by this run."""
+    """A finished run: what corpus.json says, and samples made by this run."""
 
     info: CorpusInfo
-    seconds: Mapping[str, float]
     made: int
 
 
@@ -116,8 +115,8 @@ class _Run:
     executor: Executor
     interruption: Interruption
     progress: Progress
+    tally: Tally
     shared_bank: Path | None = None
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     simulated: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     made: int = 0
 
@@ -190,15 +189,16 @@ def _with_run(
 ) -> ResultT:
     find_categories(recipe)  # a wrong source is said before anything is written
     open_output(out, recipe)
-    with lock_output(out), Interruption(announce) as interruption:
-        executor = make_executor(workers, warm=partial(settle_process, 1))
-        run = _Run(out, recipe, executor, interruption, progress or SilentProgress(), shared_bank)
-        started = time.perf_counter()
+    with lock_output(out), Interruption(announce) as interruption, ResourceMonitor(out):
+        tally = Tally()
+        with tally.phase("start"):
+            executor = make_executor(workers, warm=partial(settle_process, 1))
+        run = _Run(out, recipe, executor, interruption, progress or SilentProgress(), tally, shared_bank)
         try:
             return job(run)
         finally:
             executor.close()
-            _write_log(run, time.perf_counter() - started)
+            _write_log(run)
 
 
 def _prepare(run: _Run) -> Prepared:
@@ -211,10 +211,10 @@ def _generate(run: _Run) -> Outcome:
     prepared = _take_in(run)
     bank = _fill_bank(run, prepared)
     samples = _make_samples(run, prepared)
-    with output_errors(run.out):
+    with run.tally.phase("finalise"), timed("finalise"), output_errors(run.out):
         _drop_stale(run, prepared)
         info = finalise(run.out, run.recipe, sources=prepared.sources, bank=bank, samples=samples)
-    return Outcome(info=info, seconds=dict(run.seconds), made=run.made)
+    return Outcome(info=info, made=run.made)
 
 
 def _sweep(run: _Run) -> None:
@@ -254,20 +254,19 @@ def _take_in(run: _Run) -> Prepared:
     done = {c.key: c for c in read_valid_commits(run.out, "sources", SourceRecord, run.recipe)}
     done = {s.key: done[s.key] for s in specs if s.key in done and _still_holds(s, done[s.key])}
     run.progress.stage("sources", sum(len(s.category.files) for s in specs), sum(len(c.rows) for c in done.values()))
-    start = time.perf_counter()
-    for spec, record in _run_missing(run, store_sources, [s for s in specs if s.key not in done]):
-        done[spec.key] = record
-        failures = sum(row.status is not SourceStatus.OK for row in record.rows)
-        run.progress.advance(len(record.rows), failures)
-    run.seconds["sources"] += time.perf_counter() - start
+    with run.tally.phase("sources", workers=run.executor.workers):
+        for spec, record in _run_missing(run, store_sources, [s for s in specs if s.key not in done]):
+            done[spec.key] = record
+            failures = sum(row.status is not SourceStatus.OK for row in record.rows)
+            run.progress.advance(len(record.rows), failures)
+            run.tally.committed(record)
     rows = [row for spec in specs for row in done[spec.key].rows]
     write_table(run.out / layout.INVENTORY, to_table(rows, SourceRecord))
     categories = [_category_sources(run, spec, done[spec.key]) for spec in specs]
     channels = {c.key: _channels(run, c) for c in categories}
-    start = time.perf_counter()
-    plan = make_plan(run.recipe, categories, channels)
-    write_table(run.out / layout.PLAN, to_table(plan, PlanRow))
-    run.seconds["plan"] += time.perf_counter() - start
+    with run.tally.phase("plan"), timed("plan"):
+        plan = make_plan(run.recipe, categories, channels)
+        write_table(run.out / layout.PLAN, to_table(plan, PlanRow))
     sizes = bank_sizes(run.recipe, [len(c.records) for c in categories])
     return Prepared(sources=tuple(rows), channels=channels, plan=tuple(plan), bank_sizes=sizes)
 
@@ -297,15 +296,15 @@ def _fill_bank(run: _Run, prepared: Prepared) -> list[BankRecord]:
         if (s.mechanism, s.shard) in done and done[s.mechanism, s.shard].inputs_sha256 == s.inputs_sha256
     }
     run.progress.stage("trajectories", sum(s.stop - s.start for s in specs), sum(len(c.rows) for c in done.values()))
-    start = time.perf_counter()
+    missing = [s for s in specs if (s.mechanism, s.shard) not in done]
     copied = 0
-    for spec, result in _run_missing(run, store_trajectories, [s for s in specs if (s.mechanism, s.shard) not in done]):
-        done[spec.mechanism, spec.shard] = result.record
-        copied += len(result.record.rows) if result.adopted else 0
-        run.seconds[f"simulate_{spec.mechanism}"] += result.seconds
-        run.simulated[spec.mechanism] += 0 if result.adopted else len(result.record.rows)
-        run.progress.advance(len(result.record.rows), 0)
-    run.seconds["bank"] += time.perf_counter() - start
+    with run.tally.phase("bank", workers=run.executor.workers):
+        for spec, result in _run_missing(run, store_trajectories, missing):
+            done[spec.mechanism, spec.shard] = result.record
+            copied += len(result.record.rows) if result.adopted else 0
+            run.simulated[spec.mechanism] += 0 if result.adopted else len(result.record.rows)
+            run.progress.advance(len(result.record.rows), 0)
+            run.tally.committed(result.record)
     if copied:
         run.progress.note(f"{copied:,} trajectories copied from {run.shared_bank}")
     return [row for spec in specs for row in done[spec.mechanism, spec.shard].rows]
@@ -318,18 +317,14 @@ def _make_samples(run: _Run, prepared: Prepared) -> list[SampleRecord]:
     names = {(c.key, c.shard) for c in kept}
     rows = [row for record in kept for row in record.rows]
     run.progress.stage("samples", len(prepared.plan), len(rows))
-    start = time.perf_counter()
     missing = [s for s in specs if (s.key, s.shard) not in names]
     groups = made_together(run.recipe, missing, workers=run.executor.workers)
-    for result in (shard for _, shards in _run_missing(run, store_samples, groups) for shard in shards):
-        rows.extend(result.record.rows)
-        for name, spent in result.seconds.items():
-            run.seconds[name] += spent
-        run.made += len(result.record.rows)
-        run.progress.advance(
-            len(result.record.rows), sum(row.status is not SampleStatus.OK for row in result.record.rows)
-        )
-    run.seconds["samples_wall"] += time.perf_counter() - start
+    with run.tally.phase("samples_wall", workers=run.executor.workers):
+        for record in (shard for _, shards in _run_missing(run, store_samples, groups) for shard in shards):
+            rows.extend(record.rows)
+            run.made += len(record.rows)
+            run.progress.advance(len(record.rows), sum(row.status is not SampleStatus.OK for row in record.rows))
+            run.tally.committed(record)
     return rows
 
 
@@ -370,33 +365,26 @@ def _run_missing(
     if specs:
         mark_unfinished(run.out)
     finished = 0
-    for pair in run.executor.run(function, specs, stop=lambda: run.interruption.requested):
+    for spec, (result, cost) in run.executor.run(Measured(function), specs, stop=lambda: run.interruption.requested):
         finished += 1
-        _append_log(run.out, "progress.jsonl", {"stage": function.__name__, "done": finished, "of": len(specs)})
-        yield pair
+        run.tally.add(cost)
+        append_log(run.out, "progress.jsonl", {"stage": function.__name__, "done": finished, "of": len(specs)})
+        yield spec, result
     if finished < len(specs):
         raise Interrupted
 
 
-def _write_log(run: _Run, wall_s: float) -> None:
-    """Timings and host facts of this run: one line of OUT/log/runs.jsonl."""
+def _write_log(run: _Run) -> None:
+    """Timings, memory and host facts of this run: one line of OUT/log/runs.jsonl."""
     entry: dict[str, object] = {
         "host": platform.node(),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "workers": run.executor.workers,
-        "wall_s": round(wall_s, 3),
         "samples": run.made,
         "simulated": dict(run.simulated),
-        "stage_s": {name: round(value, 3) for name, value in run.seconds.items()},
         "interrupted": run.interruption.requested,
+        **run.tally.entry(),
     }
-    _append_log(run.out, "runs.jsonl", entry)
-
-
-def _append_log(out: Path, name: str, entry: Mapping[str, object]) -> None:
-    """One more line, with the time, in a file of OUT/log."""
-    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **entry}
-    with output_errors(out), (out / layout.LOG / name).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+    append_log(run.out, "runs.jsonl", entry)

@@ -22,6 +22,7 @@ from pipeline.inspection import InspectedCategory
 from pipeline.planning import shard_rows
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.sources.readers import Category, LoadedSource, list_categories, read_source
+from pipeline.stage_clock import timed
 from pipeline.store import ArraySpec, commit, create_array, write_shard
 from refine.passes import OpticsArrays, measure_optics
 
@@ -153,7 +154,8 @@ def inspect_category(recipe: Recipe, category: Category) -> InspectedCategory:
 
 def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
     """Scan a category and write its ``source`` and ``foreground`` arrays; the record last."""
-    scan = scan_category(spec.recipe, spec.category)
+    with timed("scan"):
+        scan = scan_category(spec.recipe, spec.category)
     arrays: dict[str, Pixels] = {"source": scan.images, "foreground": scan.foreground.masks.astype(np.uint8)}
     per_shard = shard_rows(spec.recipe, scan.images.shape[3], len(scan.images))
     meaning = {"source": "normal photograph, fitted", "foreground": "1 where the part is"}

@@ -31,6 +31,7 @@ from manifests.errors import CorpusError, OutputError
 from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
 from manifests.records import SCHEMA_VERSION, AnyCommit, CommitRecord, FileRecord, RowT, parse_commit
 from pipeline.recipe import Recipe, config_sha256
+from pipeline.stage_clock import timed
 
 __all__ = [
     "ArraySpec",
@@ -179,13 +180,17 @@ def write_shard(
             relative = layout.shard_file(root, key, name, shard, array.ndim)
             path = out / relative
             path.unlink(missing_ok=True)  # zarr would first read a shard that is there, torn or not
-            array[shard * per_shard : (shard + 1) * per_shard] = block
-            fsync_path(path)
-            fsync_folders(path, out)
-            records.append(FileRecord(path=relative, bytes=path.stat().st_size, sha256=sha256_file(path)))
+            with timed("write_compress"):
+                array[shard * per_shard : (shard + 1) * per_shard] = block
+            with timed("write_fsync"):
+                fsync_path(path)
+                fsync_folders(path, out)
+            with timed("write_hash"):
+                records.append(FileRecord(path=relative, bytes=path.stat().st_size, sha256=sha256_file(path)))
     return tuple(records)
 
 
+@timed("write_record")
 def commit(out: Path, record: AnyCommit) -> None:
     """Say, last of all, that a shard is whole."""
     with output_errors(out):

@@ -9,7 +9,6 @@ without any defect keeps its place in the shard as an unchanged normal with an e
 from __future__ import annotations
 
 import itertools
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,13 +31,13 @@ from pipeline.composition import MASK_VALUE, MadeSample, compose, taken_place
 from pipeline.foreign import Donor
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.scoring import quality_of
+from pipeline.stage_clock import timed
 from pipeline.store import ArraySpec, commit, create_array, read_rows, write_shard
 
 __all__ = [
     "MASK_VALUE",
     "MadeSample",
     "SampleSpec",
-    "ShardResult",
     "create_sample_arrays",
     "keeps_instances",
     "made_together",
@@ -75,14 +74,6 @@ class SampleSpec:
         """Identity of what the shard is made from: its plan rows, and what is known of their sources."""
         records = [*self.rows, *(self.sources[index] for index in sorted(self.sources))]
         return sha256_bytes(canonical_json([record.model_dump(mode="json") for record in records]))
-
-
-@dataclass(frozen=True)
-class ShardResult:
-    """A finished shard's record, and seconds spent by stage: for the log alone."""
-
-    record: CommitRecord[SampleRecord]
-    seconds: dict[str, float]
 
 
 def sample_fields(recipe: Recipe) -> tuple[FieldSpec, ...]:
@@ -147,20 +138,15 @@ def made_together(recipe: Recipe, specs: Sequence[SampleSpec], *, workers: int) 
     return groups
 
 
-def store_samples(specs: Sequence[SampleSpec]) -> list[ShardResult]:
+def store_samples(specs: Sequence[SampleSpec]) -> list[CommitRecord[SampleRecord]]:
     """Make some shards of a corpus together and write them, each with its record last."""
-    seconds: defaultdict[str, float] = defaultdict(float)
-    made = make_samples(specs, seconds)
-    results = []
-    for spec in specs:
-        results.append(_store_shard(spec, list(itertools.islice(made, len(spec.rows))), seconds))
-        seconds.clear()
-    return results
+    made = make_samples(specs)
+    return [_store_shard(spec, list(itertools.islice(made, len(spec.rows)))) for spec in specs]
 
 
-def _store_shard(spec: SampleSpec, made: Sequence[MadeSample], seconds: defaultdict[str, float]) -> ShardResult:
-    start = time.perf_counter()
-    arrays = _stacked(spec.recipe, made)
+def _store_shard(spec: SampleSpec, made: Sequence[MadeSample]) -> CommitRecord[SampleRecord]:
+    with timed("write_stack"):
+        arrays = _stacked(spec.recipe, made)
     record = CommitRecord[SampleRecord](
         stage="samples",
         key=spec.key,
@@ -172,8 +158,7 @@ def _store_shard(spec: SampleSpec, made: Sequence[MadeSample], seconds: defaultd
         rows=tuple(sample.record for sample in made),
     )
     commit(spec.out, record)
-    seconds["write"] += time.perf_counter() - start
-    return ShardResult(record=record, seconds=dict(seconds))
+    return record
 
 
 def _stacked(recipe: Recipe, made: Sequence[MadeSample]) -> dict[str, NDArray[Any]]:
@@ -197,8 +182,8 @@ def _stack_field(made: Sequence[MadeSample], name: str, size: int) -> NDArray[np
     return stacked
 
 
-def make_samples(specs: Sequence[SampleSpec], seconds: defaultdict[str, float]) -> Iterator[MadeSample]:
-    """Make the samples of some shards of a corpus, in order; adds to ``seconds`` by stage."""
+def make_samples(specs: Sequence[SampleSpec]) -> Iterator[MadeSample]:
+    """Make the samples of some shards of a corpus, in order."""
     recipe = specs[0].recipe
     bank: dict[tuple[str, int], StoredTrajectory] = {}
     at_once = max(1, _PIXELS_AT_ONCE // recipe.size**2)
@@ -206,57 +191,48 @@ def make_samples(specs: Sequence[SampleSpec], seconds: defaultdict[str, float]) 
     for first in range(0, len(wanted_rows), at_once):
         chosen = wanted_rows[first : first + at_once]
         rows = [row for _, row in chosen]
-        start = time.perf_counter()
-        opened = _open(chosen, bank)
-        seconds["read"] += time.perf_counter() - start
-        yield from _finished(recipe, opened, rows, seconds)
+        with timed("read"):
+            opened = _open(chosen, bank)
+        yield from _finished(recipe, opened, rows)
 
 
-def _made(
-    recipe: Recipe, opened: _Opened, rows: Sequence[PlanRow], seconds: defaultdict[str, float], *, drawn_before: int
-) -> dict[int, list[Result]]:
+def _made(recipe: Recipe, opened: _Opened, rows: Sequence[PlanRow], *, drawn_before: int) -> dict[int, list[Result]]:
     """The defects of samples by the samples' index: all first ones, then all second ones, and so on."""
     made: dict[int, list[Result]] = {row.index: [] for row in rows}
     for number in range(max(len(row.planned()) for row in rows)):
         wanted = [opened.defect(row, number, made[row.index]) for row in rows if number < len(row.planned())]
-        for result in _settle(recipe, wanted, seconds, drawn_before):
+        for result in _settle(recipe, wanted, drawn_before):
             made[result.placed.ingredients.row.index].append(result)
     return made
 
 
-def _finished(
-    recipe: Recipe, opened: _Opened, rows: Sequence[PlanRow], seconds: defaultdict[str, float]
-) -> list[MadeSample]:
+def _finished(recipe: Recipe, opened: _Opened, rows: Sequence[PlanRow]) -> list[MadeSample]:
     """Samples with their quality; poor ones are drawn again as the recipe has it, and then dropped."""
     redraws = recipe.sqe.redraws if recipe.sqe.enabled and recipe.sqe.below == "redraw" else 0
     finished: dict[int, MadeSample] = {}
     pending = list(rows)
     for again in range(redraws + 1):
-        made = _made(recipe, opened, pending, seconds, drawn_before=again * recipe.label.attempts)
-        finished |= _composed(recipe, opened, made, seconds)
+        made = _made(recipe, opened, pending, drawn_before=again * recipe.label.attempts)
+        finished |= _composed(recipe, made)
         pending = [row for row in pending if _is_poor(recipe, finished[row.index])]
         if not pending:
             break
     dropped = {row.index: [replace(one, status=SampleStatus.POOR) for one in made[row.index]] for row in pending}
     if dropped:
-        finished |= _composed(recipe, opened, dropped, seconds)
+        finished |= _composed(recipe, dropped)
     return [finished[row.index] for row in rows]
 
 
-def _composed(
-    recipe: Recipe, opened: _Opened, made: Mapping[int, Sequence[Result]], seconds: defaultdict[str, float]
-) -> dict[int, MadeSample]:
+def _composed(recipe: Recipe, made: Mapping[int, Sequence[Result]]) -> dict[int, MadeSample]:
     """Whole pictures by the samples' index, scored where they hold a defect."""
-    start = time.perf_counter()
-    found = {index: compose(recipe, results) for index, results in made.items()}
-    seconds["finish"] += time.perf_counter() - start
-    start = time.perf_counter()
-    scored = [k for k, sample in found.items() if recipe.sqe.enabled and sample.record.status is SampleStatus.OK]
-    ingredients = {k: made[k][0].placed.ingredients for k in scored}
-    judged = [(found[k].image, found[k].mask, ingredients[k].source, ingredients[k].foreground) for k in scored]
-    for k, quality in zip(scored, quality_of(judged), strict=True):
-        found[k] = replace(found[k], record=found[k].record.model_copy(update={"sqe": quality}))
-    seconds["sqe"] += time.perf_counter() - start
+    with timed("finish"):
+        found = {index: compose(recipe, results) for index, results in made.items()}
+    with timed("sqe"):
+        scored = [k for k, sample in found.items() if recipe.sqe.enabled and sample.record.status is SampleStatus.OK]
+        ingredients = {k: made[k][0].placed.ingredients for k in scored}
+        judged = [(found[k].image, found[k].mask, ingredients[k].source, ingredients[k].foreground) for k in scored]
+        for k, quality in zip(scored, quality_of(judged), strict=True):
+            found[k] = replace(found[k], record=found[k].record.model_copy(update={"sqe": quality}))
     return found
 
 
@@ -264,14 +240,12 @@ def _is_poor(recipe: Recipe, sample: MadeSample) -> bool:
     return recipe.sqe.enabled and sample.record.status is SampleStatus.OK and sample.record.sqe < recipe.sqe.least
 
 
-def _settle(
-    recipe: Recipe, wanted: Sequence[Ingredients], seconds: defaultdict[str, float], drawn_before: int
-) -> list[Result]:
+def _settle(recipe: Recipe, wanted: Sequence[Ingredients], drawn_before: int) -> list[Result]:
     """Draw each of these defects until it is accepted, or has failed as often as is allowed; in the order given."""
     results: dict[int, Result] = {}
     pending: Sequence[Ingredients] = wanted
     for attempt in range(drawn_before, drawn_before + recipe.label.attempts):
-        for result in attempt_defects(recipe, pending, attempt, seconds):
+        for result in attempt_defects(recipe, pending, attempt):
             results[result.placed.ingredients.row.index] = result
         failed = [results[i.row.index] for i in wanted if results[i.row.index].status is not SampleStatus.OK]
         pending = [result.ingredients_again(recipe.label.least_visibility) for result in failed]

@@ -58,17 +58,24 @@ def generate(
     bank: BankOption = None,
     keep_stages: KeepStagesOption = False,
     workers: WorkersOption = 1,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say at the end where the time went; OUT/log has it always.")
+    ] = False,
 ) -> None:
     """Make a corpus, or go on with one that was interrupted."""
     recipe = recipe_of(config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages)
     shared = shared_bank_of(bank)
     from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where and when they are needed
+    from pipeline.commands.profile import print_profile
+    from pipeline.run_log import read_runs
 
     with ConsoleProgress(console) as progress, interruptible():
         outcome = job.generate(
             out, recipe, workers=workers, progress=progress, announce=progress.announce_stop, shared_bank=shared
         )
     print_summary(outcome.info)
+    if profile:
+        print_profile(read_runs(out)[-1])
     console.print(f"[green]done[/green]: {out}; check it with [cyan]maphc2f verify {out}[/cyan]")
 
 
