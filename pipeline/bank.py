@@ -20,6 +20,7 @@ from manifests.records import BankRecord, CommitRecord
 from manifests.seeds import Stage, name_key, seed_path
 from physics.mechanism import MAX_SEGMENTS, Crack, Mechanism, MechanismParams, Trajectory
 from physics.registry import MECHANISMS
+from pipeline.half_precision import to_half
 from pipeline.planning import bank_stream
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.stage_clock import timed
@@ -145,7 +146,9 @@ def store_trajectories(spec: BankSpec) -> BankResult:
     numbers = range(spec.start, spec.stop)
     with timed(f"simulate_{spec.mechanism}"):
         made = [mechanism.simulate(params, bank_stream(spec.recipe, spec.mechanism, number)) for number in numbers]
-    files = write_shard(spec.out, BANK, spec.mechanism, _stacked(mechanism, made), shard=spec.shard)
+    with timed("write_stack"):
+        arrays = _stacked(mechanism, made)
+    files = write_shard(spec.out, BANK, spec.mechanism, arrays, shard=spec.shard)
     record = _identity(spec).model_copy(
         update={"files": files, "rows": tuple(_row(spec, spec.start + k, made_k) for k, made_k in enumerate(made))}
     )
@@ -182,10 +185,10 @@ def _stacked(mechanism: Mechanism[Any, Any], made: Sequence[Trajectory]) -> dict
     cracks = [t.crack for t in made if t.crack is not None]
     if "opening" in mechanism.fields:
         arrays["segments"] = np.stack([_padded(crack.segments, axis=0) for crack in cracks])
-        arrays["opening"] = np.stack([_padded(crack.opening, axis=1) for crack in cracks]).astype(np.float16)
+        arrays["opening"] = to_half(np.stack([_padded(crack.opening, axis=1) for crack in cracks]))
     for name in mechanism.fields:
         if name != "opening":
-            arrays[name] = np.stack([t.fields[name] for t in made]).astype(np.float16)
+            arrays[name] = to_half(np.stack([t.fields[name] for t in made]))
     return arrays
 
 

@@ -184,9 +184,10 @@ def write_shard(
                 array[shard * per_shard : (shard + 1) * per_shard] = block
             with timed("write_fsync"):
                 fsync_path(path)
-                fsync_folders(path, out)
             with timed("write_hash"):
                 records.append(FileRecord(path=relative, bytes=path.stat().st_size, sha256=sha256_file(path)))
+        with timed("write_fsync"):
+            fsync_folders([out / record.path for record in records], out)  # many share theirs: each is forced once
     return tuple(records)
 
 

@@ -74,7 +74,9 @@ def test_profile_is_printed_and_leaves_the_corpus_as_it_is(
     assert "where the time went: 24 samples, 2 workers" in said
     for title in ("npcF++", "SQE", "write: fsync", "place pitting", "scan photographs", "orchestration", "all stages"):
         assert re.search(rf"{re.escape(title)}\W+\d+\.\d\d", said), title
-    assert re.search(r"peak memory: main process [\d.]+ MB, largest worker [\d.]+ MB; shards written [\d.]+ MB", said)
+    assert re.search(
+        r"peak memory: main process [\d.]+ MB, largest worker [\d.]+ MB; shards written [\d.]+ [kM]B", said
+    )
 
 
 def test_nothing_is_printed_of_the_profile_unless_asked(
