@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -25,10 +25,11 @@ from pipeline.run_log import (
     read_runs,
     stage_lines,
 )
-from tests.pipeline.conftest import CommandLine, digest
+from tests.pipeline.conftest import ROOT, CommandLine, digest
 
 PASSES = {"render", "npcf", "npcf++", "label", "visibility", "judge", "sqe", "finish", "read"}
 WRITING = {"write_stack", "write_compress", "write_fsync", "write_hash", "write_record"}
+SLACK_BYTES = 32e6  # a worker grows a little after its last task, and the system counts in batches of pages
 BY_MECHANISM = {f"{what}_{name}" for what in ("simulate", "place") for name in ("fracture", "pitting")}
 
 
@@ -91,9 +92,9 @@ def test_memory_of_workers_is_in_the_log(profiled: tuple[Path, str]) -> None:
     out, _ = profiled
     [run], curve = read_runs(out), read_resources(out)
     assert run.peak_bytes["worker"] > 100e6, "torch and Numba alone are more"
-    assert run.peak_bytes["main"] >= max(sample.main_bytes for sample in curve) > 50e6
+    assert run.peak_bytes["main"] > max(sample.main_bytes for sample in curve) - SLACK_BYTES > 50e6
     assert max(len(sample.worker_bytes) for sample in curve) >= 2
-    assert max(memory for sample in curve for memory in sample.worker_bytes) <= run.peak_bytes["worker"]
+    assert run.peak_bytes["worker"] > max(memory for s in curve for memory in s.worker_bytes) - SLACK_BYTES
     elapsed = [sample.elapsed_s for sample in curve]
     assert elapsed == sorted(elapsed)
     assert len({sample.run for sample in curve}) == 1
@@ -149,16 +150,33 @@ def test_interrupted_runs_log_is_whole(tmp_path: Path, monkeypatch: pytest.Monke
 # ---------------------------------------------------------------- the memory curve
 
 
+HOLDS = """
+import sys, time
+from pathlib import Path
+from pipeline.resources import ResourceMonitor
+from pipeline.run_log import read_resources
+out = Path(sys.argv[1])
+
+def wait(count):
+    end = time.monotonic() + 60
+    while len(read_resources(out)) < count:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+with ResourceMonitor(out, every_s=0.05):
+    wait(1)
+    held = bytearray(range(256)) * (1 << 19)
+    wait(len(read_resources(out)) + 2)
+"""
+
+
 def test_memory_curve_follows_what_is_held(tmp_path: Path) -> None:
     (tmp_path / layout.LOG).mkdir()
-    with ResourceMonitor(tmp_path, every_s=0.05):
-        held = bytearray(os.urandom(1 << 20) * 128)
-        _wait_for_a_sample(tmp_path, sum(1 for _ in read_resources(tmp_path)) + 2)
-        del held
+    process = subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path], cwd=ROOT)
+    assert process.wait(timeout=120) == 0
     curve = read_resources(tmp_path)
-    memory = [sample.main_bytes for sample in curve]
-    assert max(memory) - memory[0] > 100e6
-    assert {sample.run for sample in curve} == {os.getpid()}
+    assert max(sample.main_bytes for sample in curve) - curve[0].main_bytes > 120e6
+    assert {sample.run for sample in curve} == {process.pid}
 
 
 def test_monitor_ends_with_its_block_and_bears_a_folder_that_goes(tmp_path: Path) -> None:
@@ -167,10 +185,3 @@ def test_monitor_ends_with_its_block_and_bears_a_folder_that_goes(tmp_path: Path
         shutil.rmtree(tmp_path / layout.LOG)
     assert not monitor.is_running
     assert not (tmp_path / layout.LOG / RESOURCES).exists()
-
-
-def _wait_for_a_sample(out: Path, count: int) -> None:
-    end = time.monotonic() + 30
-    while len(read_resources(out)) < count:
-        assert time.monotonic() < end
-        time.sleep(0.02)
