@@ -63,8 +63,8 @@ def _timing(entry: dict[str, Any]) -> Timing:
 def page(report: dict[str, Any]) -> str:
     """The whole page."""
     timings = read_timings(report)
-    used = sorted({PEERS[timing.peer] for timing in timings if timing.peer})
-    versions = ", ".join(f"{name.split(' (')[0]} {version(package)}" for name, package in used)
+    used = sorted({PEERS[timing.peer][1] for timing in timings if timing.peer})
+    versions = ", ".join(f"{package} {version(package)}" for package in used)
     parts = [
         "# Speed, path by path\n",
         "Written by `make bench`. Medians of CPU time, so that other work on the machine weighs little; a ratio is the "
@@ -98,7 +98,7 @@ def section(module: str, timings: Sequence[Timing]) -> str:
         same = [t for t in timings if t.peer and (t.task, t.params) == (one.task, one.params)]
         rate = [f"{one.items / one.median_s:,.0f}" if one.items else ""] * has_rates
         for peer in same or [None]:
-            beside = [PEERS[peer.peer][0], _duration(peer), f"{peer.median_s / one.median_s:.1f}"] if peer else [""] * 3
+            beside = [PEERS[peer.peer][0], _duration(peer), _ratio(peer, one)] if peer else [""] * 3
             cells = [_title(one), _duration(one), *rate, *(beside if has_peers else [])]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -112,11 +112,17 @@ def _title(timing: Timing) -> str:
     return timing.task.replace("_", " ") + (f" ({timing.params.replace('-', ', ')})" if timing.params else "")
 
 
+def _ratio(peer: Timing, ours: Timing) -> str:
+    ratio = peer.median_s / ours.median_s
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"
+
+
 def _duration(timing: Timing) -> str:
     """Median and quartile range in the unit that fits."""
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
         if factor * timing.median_s >= 1 or unit == "us":
-            return f"{factor * timing.median_s:.3g} ± {factor * timing.iqr_s / 2:.2g} {unit}"
+            half_range = float(f"{factor * timing.iqr_s / 2:.2g}")
+            return f"{factor * timing.median_s:.3g} ± {half_range:g} {unit}"
     raise AssertionError
 
 

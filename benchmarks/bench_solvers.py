@@ -36,7 +36,7 @@ def test_diffusion_of_ions_by_py_pde(benchmark: Benchmark) -> None:
 
 
 @pytest.mark.parametrize("cells", [128, 256, 512])
-def test_sweep_of_the_damage_equation(benchmark: Benchmark, cells: int) -> None:
-    job = damage_sweeps(cells, 1)
+def test_twenty_sweeps_of_the_damage_equation(benchmark: Benchmark, cells: int) -> None:
+    job = damage_sweeps(cells, 20)
     job()
     benchmark(job)
