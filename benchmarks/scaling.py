@@ -61,11 +61,9 @@ def main_recipe(count: int) -> Recipe:
 # ---------------------------------------------------------------- what a sample costs
 
 
-def measure_costs(out: Path, count: int) -> Costs:
-    """Make a corpus with one worker and read its log and its records."""
-    recipe = main_recipe(count)
-    generate(out, recipe, workers=1)
-    [run] = read_runs(out)
+def measure_costs(out: Path, scratch: Path) -> Costs:
+    """What the log and the records of a corpus say, and what its shards ask of a disk."""
+    recipe, run = read_identity(out).recipe, read_runs(out)[0]
     records = read_commits(out, "samples", SampleRecord)
     made = sum(len(record.rows) for record in records)
     stages = {
@@ -80,10 +78,13 @@ def measure_costs(out: Path, count: int) -> Costs:
         sample_bytes=sum(file.bytes for record in records for file in record.files) / made,
         record_bytes=sum(len(record.to_bytes()) for record in records) / made,
         shard_files=len(sample_arrays(recipe)),
-        shard_fsyncs=fsyncs_of_a_shard(out.with_name("shard"), recipe),
-        plan_row_us=1e6 * plan_row_s(out.with_name("plans")),
+        shard_fsyncs=fsyncs_of_a_shard(scratch / "shard", recipe),
+        plan_row_us=1e6 * plan_row_s(scratch / "plans"),
         worker_bytes=run.peak_bytes["worker"],
-        trajectories={size: sum(bank_sizes(main_recipe(size), usable_of(out)).values()) for size in TARGETS},
+        trajectories={
+            size: sum(bank_sizes(recipe.model_copy(update={"count": size}), usable_of(out)).values())
+            for size in TARGETS
+        },
     )
 
 
@@ -266,10 +267,9 @@ def wide_spec(out: Path) -> SampleSpec:
 # ---------------------------------------------------------------- all of it
 
 
-def measure(scratch: Path, *, samples: int, workers: int, processes: int, tasks: int, rows: Sequence[int]) -> Results:
-    """All three measurements."""
-    out = scratch / "corpus"
-    costs = measure_costs(out, samples)
+def measure(scratch: Path, out: Path, *, workers: int, processes: int, tasks: int, rows: Sequence[int]) -> Results:
+    """All three measurements, from a corpus that one worker made."""
+    costs = measure_costs(out, scratch)
     record = scratch / "record.json"
     record.write_bytes(wide_record(out).to_bytes())
     spec = wide_spec(out)
@@ -281,6 +281,7 @@ def measure(scratch: Path, *, samples: int, workers: int, processes: int, tasks:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=64, help="samples of the corpus that is made for the costs")
+    parser.add_argument("--corpus", type=Path, help="take the costs from this corpus, made by one worker in one run")
     parser.add_argument("--workers", type=int, default=1000, help="stub workers of the simulated run")
     parser.add_argument("--processes", type=int, default=4, help="processes that hold them")
     parser.add_argument("--tasks", type=int, default=2000, help="tasks of each simulated run")
@@ -288,9 +289,12 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scaling.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="maphc2f-") as scratch:
+        corpus = options.corpus or Path(scratch) / "corpus"
+        if options.corpus is None:
+            generate(corpus, main_recipe(options.samples), workers=1)
         results = measure(
             Path(scratch),
-            samples=options.samples,
+            corpus,
             workers=options.workers,
             processes=options.processes,
             tasks=options.tasks,
