@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-dev demo test check bench verification realism fidelity detection synergy hypergradients sqe sqe-worth docs clean
+.PHONY: help install install-dev demo test check bench scaling verification realism fidelity detection synergy hypergradients sqe sqe-worth docs clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,8 +41,14 @@ check: $(VENV)/.installed-dev ## Lint, format, types, layers and dependencies
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 
-bench: $(VENV)/.installed-dev ## Measure speed: the suite under benchmarks/
-	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only
+bench: $(VENV)/.installed-dev ## Measure speed beside peers, the suite under benchmarks/, and write docs/benchmarks.md
+	@mkdir -p build
+	OMP_NUM_THREADS=1 $(BIN)/pytest benchmarks --benchmark-enable --benchmark-only --benchmark-timer=time.process_time \
+	  --benchmark-max-time=0.5 --benchmark-json=build/benchmarks.json
+	$(BIN)/python -m benchmarks.bench_page build/benchmarks.json docs/benchmarks.md
+
+scaling: $(VENV)/.installed-dev ## Measure what a sample costs, simulate a thousand workers, and write docs/scaling.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scaling
 
 verification: $(VENV)/.installed-dev ## Compare the solvers with known answers and write docs/verification.md
 	$(BIN)/python -m benchmarks.verification

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import statistics
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image
@@ -28,8 +28,10 @@ from manifests import Corpus
 from manifests.config import parse_source
 from pipeline.generate import generate
 from pipeline.recipe import Recipe
+from pipeline.run_log import read_runs
 
 SAMPLE_STAGES = ("read", "physics", "render", "npcf", "npcf++", "label", "finish", "sqe", "write")
+GROUPS = {"place": "physics", "visibility": "label", "judge": "label", "write": "write"}  # by what comes before a _
 REFINEMENT = ("render", "npcf", "npcf++")
 
 
@@ -38,9 +40,11 @@ def run_once(recipe: Recipe, workers: int) -> tuple[dict[str, float], float]:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "corpus"
         generate(out, recipe, workers=workers)
-        entry = json.loads((out / "log" / "runs.jsonl").read_text().splitlines()[-1])
-        seconds = {**entry["stage_s"], "wall": entry["wall_s"]}
-        return seconds, png_rate(Corpus(out))
+        run = read_runs(out)[-1]
+        seconds: Counter[str] = Counter({"wall": run.wall_s})
+        for name, spent in run.stage_s.items():
+            seconds[GROUPS.get(name.partition("_")[0], name)] += spent
+        return dict(seconds), png_rate(Corpus(out))
 
 
 def png_rate(corpus: Corpus) -> float:

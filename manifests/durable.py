@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = ["TEMPORARY_SUFFIX", "fsync_folders", "fsync_path", "write_atomic"]
@@ -43,13 +44,17 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def fsync_folders(path: Path, root: Path) -> None:
-    """Force every folder from a file's up to ``root`` to disk, so that the path itself survives.
+def fsync_folders(files: Path | Iterable[Path], root: Path) -> None:
+    """Force every folder from a file's, or from those of several, up to ``root`` to disk, each once, so that the paths
+    themselves survive.
 
     Raises
     ------
     ValueError
-        The file does not lie below ``root``.
+        A file does not lie below ``root``.
     """
-    for folder in path.relative_to(root).parents:  # of the path below the root: "." has itself for a parent
+    paths = [files] if isinstance(files, Path) else files
+    # of the path below the root: "." has itself for a parent
+    folders = {folder for path in paths for folder in path.relative_to(root).parents}
+    for folder in sorted(folders, reverse=True):  # the innermost first
         fsync_path(root / folder)

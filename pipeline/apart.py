@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
@@ -74,8 +73,8 @@ def _deaths_at(path: Path, names: Sequence[str]) -> int:
         return 0
 
 
-def _make_apart(specs: Sequence[SampleSpec], seconds: defaultdict[str, float]) -> Iterator[MadeSample]:
-    """Samples of some shards in order, as `make_samples` does; ``seconds`` stays as it is."""
+def _make_apart(specs: Sequence[SampleSpec]) -> Iterator[MadeSample]:
+    """Samples of some shards in order, as `make_samples` does."""
     wanted = [(spec, row) for spec in specs for row in spec.rows]
     done = deaths = 0
     while done < len(wanted):
@@ -136,7 +135,7 @@ def serve() -> None:
 
 def _one(spec: SampleSpec, row: PlanRow) -> MadeSample | Exception:
     try:
-        (made,) = make_samples([replace(spec, rows=(row,))], defaultdict(float))
+        (made,) = make_samples([replace(spec, rows=(row,))])
     except Exception as error:  # noqa: BLE001  (goes to the parent, which raises it)
         return error
     return made

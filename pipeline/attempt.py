@@ -6,8 +6,6 @@ windows with the same fields and of one size go through the passes together.
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -39,6 +37,7 @@ from pipeline.foreign import Donor, Material, covered, draw_material
 from pipeline.invariants import changed_pixels
 from pipeline.planning import DrawnPlacement, draw_placement, opening_width, trace_outline
 from pipeline.recipe import Recipe
+from pipeline.stage_clock import share_out, timed
 from refine.devices import OutOfMemory, current_device, shrink_batches, values_at_once
 from refine.passes import (
     CrackArrays,
@@ -227,9 +226,7 @@ class Result:
         return replace(ingredients, steepness=(min(self.placed.steepness * factor, _STEEPEST), _STEEPEST))
 
 
-def attempt_defects(
-    recipe: Recipe, pending: Sequence[Ingredients], attempt: int, seconds: defaultdict[str, float]
-) -> Iterator[Result]:
+def attempt_defects(recipe: Recipe, pending: Sequence[Ingredients], attempt: int) -> Iterator[Result]:
     """Draw each of some defects once: place, refine, judge.
 
     Parameters
@@ -240,28 +237,26 @@ def attempt_defects(
         At most one defect of a sample, or two would not know of one another.
     attempt : int
         How many draws there were before.
-    seconds : mapping
-        Is added to, by stage.
     """
-    start = time.perf_counter()
     by_kind: dict[_Kind, list[Placed]] = {}
     for ingredients in pending:
-        placed = place(recipe, ingredients, attempt)
-        if placed.meets_another(placed.affected()):
+        with timed(f"place_{ingredients.planned.mechanism}"):
+            placed = place(recipe, ingredients, attempt)
+            crowded = placed.meets_another(placed.affected())
+        if crowded:
             yield Result(placed, SampleStatus.CROWDED, None)
         else:
             by_kind.setdefault(placed.kind, []).append(placed)
-    seconds["physics"] += time.perf_counter() - start
     for (_, side, channels, _), group in sorted(by_kind.items(), key=lambda item: item[0]):
         first = 0
         while first < len(group):
             values = values_at_once(_BATCH_VALUES, bytes_a_value=_BYTES_A_VALUE)
             batch = group[first : first + max(1, values // (side**2 * channels))]
-            made = _refined(recipe, batch, seconds)
-            if made is None:  # too much for the device's memory
+            results = _refine(recipe, batch)
+            if results is None:  # too much for the device's memory
                 shrink_batches(len(batch) * side**2 * channels // 2)
                 continue
-            yield from (_verdict(recipe, placed, made, k) for k, placed in enumerate(batch))
+            yield from results
             first += len(batch)
 
 
@@ -439,14 +434,28 @@ def _draw_look(recipe: Recipe, rng: np.random.Generator, *, channels: int) -> _L
     )
 
 
-def _refined(recipe: Recipe, batch: Sequence[Placed], seconds: defaultdict[str, float]) -> RefinedBatch | None:
-    """A batch of windows of one mechanism and size after the passes; None where memory is too short for it.
+def _refine(recipe: Recipe, batch: Sequence[Placed]) -> list[Result] | None:
+    """Refine a batch of windows of one mechanism and size, and judge each; None where memory is too short for it.
 
     Raises
     ------
     MaphError
         Memory is too short for a single window.
     """
+    with timed("refine"):
+        made = _passed(recipe, batch)
+    if made is None:
+        return None
+    share_out("refine", made.seconds)
+    with timed("judge"):
+        results = []
+        for k, placed in enumerate(batch):
+            refined = _one_of(made, k)
+            results.append(Result(placed, _judge(recipe, placed, refined), refined))
+    return results
+
+
+def _passed(recipe: Recipe, batch: Sequence[Placed]) -> RefinedBatch | None:
     inputs = DefectInputs(
         source=cast("Picture", np.stack([placed.source for placed in batch])),
         foreground=np.stack([placed.foreground for placed in batch]),
@@ -458,7 +467,7 @@ def _refined(recipe: Recipe, batch: Sequence[Placed], seconds: defaultdict[str, 
         foreign=_foreign_arrays(batch),
     )
     try:
-        made = refine_defects(
+        return refine_defects(
             inputs, npcf=recipe.npcf, npcfpp=recipe.npcfpp, label=recipe.label, stages=recipe.store.stages
         )
     except OutOfMemory:
@@ -468,14 +477,6 @@ def _refined(recipe: Recipe, batch: Sequence[Placed], seconds: defaultdict[str, 
             f"{current_device()}: has too little free memory for one window of {batch[0].window.side} px; "
             "finished shards are safe: end other work on it, or go on with --device cpu"
         ) from None
-    for name, spent in made.seconds.items():
-        seconds[name] += spent
-    return made
-
-
-def _verdict(recipe: Recipe, placed: Placed, batch: RefinedBatch, k: int) -> Result:
-    refined = _one_of(batch, k)
-    return Result(placed, _judge(recipe, placed, refined), refined)
 
 
 def _one_of(batch: RefinedBatch, k: int) -> Refined:

@@ -6,7 +6,6 @@ source code of the physics. So a shard that another corpus or bank already holds
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +20,11 @@ from manifests.records import BankRecord, CommitRecord
 from manifests.seeds import Stage, name_key, seed_path
 from physics.mechanism import MAX_SEGMENTS, Crack, Mechanism, MechanismParams, Trajectory
 from physics.registry import MECHANISMS
+from pipeline.half_precision import to_half
 from pipeline.planning import BANK_SHARD, bank_stream
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.single_writer import finished_shard, publish_shard
+from pipeline.stage_clock import timed
 from pipeline.store import ArraySpec, adopt_shard, create_array, read_rows, stage_shard
 
 __all__ = [
@@ -67,10 +68,9 @@ class BankSpec:
 
 @dataclass(frozen=True)
 class BankResult:
-    """A finished shard's record; seconds it took to simulate, for the log alone; whether it was copied."""
+    """A finished shard's record; whether it was copied."""
 
     record: CommitRecord[BankRecord]
-    seconds: float
     adopted: bool
 
 
@@ -147,22 +147,22 @@ def store_trajectories(spec: BankSpec) -> BankResult:
     """
     there = finished_shard(spec.out, _identity(spec))
     if there is not None:
-        return BankResult(there, 0.0, adopted=False)
+        return BankResult(there, adopted=False)
     if spec.shared is not None:
         count = spec.stop - spec.start
         adopted = adopt_shard(spec.out, spec.shared, _identity(spec), BankRecord, paths=_paths(spec), rows=count)
         if adopted is not None:
-            return BankResult(adopted, 0.0, adopted=True)
-    start = time.perf_counter()
+            return BankResult(adopted, adopted=True)
     mechanism, params = MECHANISMS[spec.mechanism], spec.recipe.params(spec.mechanism)
-    made = [
-        mechanism.simulate(params, bank_stream(spec.recipe, spec.mechanism, t)) for t in range(spec.start, spec.stop)
-    ]
-    seconds = time.perf_counter() - start
-    staged = stage_shard(spec.out, BANK, spec.mechanism, _stacked(mechanism, made), shard=spec.shard)
+    numbers = range(spec.start, spec.stop)
+    with timed(f"simulate_{spec.mechanism}"):
+        made = [mechanism.simulate(params, bank_stream(spec.recipe, spec.mechanism, number)) for number in numbers]
+    with timed("write_stack"):
+        arrays = _stacked(mechanism, made)
+    staged = stage_shard(spec.out, BANK, spec.mechanism, arrays, shard=spec.shard)
     rows = tuple(_row(spec, spec.start + k, made_k) for k, made_k in enumerate(made))
     record = publish_shard(spec.out, staged, _identity(spec).model_copy(update={"rows": rows}))
-    return BankResult(record, seconds, adopted=False)
+    return BankResult(record, adopted=False)
 
 
 def _paths(spec: BankSpec) -> set[str]:
@@ -194,10 +194,10 @@ def _stacked(mechanism: Mechanism[Any, Any], made: Sequence[Trajectory]) -> dict
     cracks = [t.crack for t in made if t.crack is not None]
     if "opening" in mechanism.fields:
         arrays["segments"] = np.stack([_padded(crack.segments, axis=0) for crack in cracks])
-        arrays["opening"] = np.stack([_padded(crack.opening, axis=1) for crack in cracks]).astype(np.float16)
+        arrays["opening"] = to_half(np.stack([_padded(crack.opening, axis=1) for crack in cracks]))
     for name in mechanism.fields:
         if name != "opening":
-            arrays[name] = np.stack([t.fields[name] for t in made]).astype(np.float16)
+            arrays[name] = to_half(np.stack([t.fields[name] for t in made]))
     return arrays
 
 

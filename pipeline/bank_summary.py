@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
-
-from manifests import layout
 from manifests.records import BankRecord
 from pipeline.recipe import Recipe
+from pipeline.run_log import read_runs
 from pipeline.store import read_commits
 
 __all__ = ["MechanismBank", "summarise_bank"]
@@ -44,7 +41,7 @@ def summarise_bank(out: Path, recipe: Recipe) -> list[MechanismBank]:
         size[commit.key] += sum(file.bytes for file in commit.files)
     seconds: defaultdict[str, float] = defaultdict(float)
     simulated: Counter[str] = Counter()
-    for run in _runs(out):
+    for run in read_runs(out):
         simulated.update(run.simulated)
         for name, spent in run.stage_s.items():
             if name.startswith("simulate_"):
@@ -62,20 +59,3 @@ def summarise_bank(out: Path, recipe: Recipe) -> list[MechanismBank]:
         for name in recipe.mechanism_weights()
         if counts[name]
     ]
-
-
-class _RunEntry(BaseModel):
-    """What is read of a line of OUT/log/runs.jsonl."""
-
-    simulated: dict[str, int]
-    stage_s: dict[str, float]
-
-
-def _runs(out: Path) -> Iterator[_RunEntry]:
-    """Runs in the log; a line that was cut short by a kill is left out."""
-    path = out / layout.LOG / "runs.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            yield _RunEntry.model_validate_json(line)
-        except ValidationError:
-            continue

@@ -18,6 +18,7 @@ from manifests.records import DefectRecord, PlannedDefect, PlanRow, SampleRecord
 from physics.placement import Window, field_window, place_fields
 from physics.registry import MECHANISMS
 from pipeline.attempt import Ingredients, Placed, Refined, Result
+from pipeline.half_precision import to_half
 from pipeline.invariants import changed_pixels, touching, visible_change
 from pipeline.recipe import Recipe
 
@@ -185,7 +186,7 @@ def _whole_fields(recipe: Recipe, placed: Placed) -> dict[str, NDArray[np.float1
 
 def _on_picture(values: NDArray[np.float32], window: Window, foreground: NDArray[np.bool_]) -> NDArray[np.float16]:
     stored = np.zeros(foreground.shape, dtype=np.float16)
-    stored[window.slices] = np.where(foreground[window.slices], values, 0)
+    stored[window.slices] = to_half(np.where(foreground[window.slices], values, np.float32(0)))
     return stored
 
 

@@ -7,14 +7,11 @@ it, is the shards of a range of samples: see `pipeline.sharing`.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -43,9 +40,12 @@ from pipeline.finalise import finalise
 from pipeline.inventory import SourcesSpec, find_categories, store_sources
 from pipeline.planning import CategorySources, bank_ranges, category_rows, make_plan, samples_by_segment
 from pipeline.recipe import Recipe
+from pipeline.resources import ResourceMonitor
+from pipeline.run_log import Tally, append_log
 from pipeline.scoring import shipped_sha256
 from pipeline.sharing import ShardName, Share, missing_of, share_of
 from pipeline.sources.readers import Category
+from pipeline.stage_clock import Measured, timed
 from pipeline.store import (
     is_laid_out,
     lock_output,
@@ -129,10 +129,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: what corpus.json says, seconds by stage, and samples made by this run."""
+    """A finished run: what corpus.json says, and samples made by this run."""
 
     info: CorpusInfo
-    seconds: Mapping[str, float]
     made: int
 
 
@@ -154,10 +153,10 @@ class _Run:
     executor: Executor
     interruption: Interruption
     progress: Progress
+    tally: Tally
     shared_bank: Path | None = None
     stored: bool = False  # photographs are those that the corpus holds, if it holds all; else they are looked up again
     extensions: tuple[int, ...] = ()
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     simulated: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     devices: set[str] = field(default_factory=set)
     made: int = 0
@@ -310,16 +309,17 @@ def _with_run(
         out, shared_bank = out.absolute(), shared_bank and shared_bank.absolute()
     open_output(out, recipe)
     progress = progress or SilentProgress()
-    with lock_output(out), Interruption(announce) as interruption:
-        executor = _executor(out, recipe, computing, progress)
+    with lock_output(out), Interruption(announce) as interruption, ResourceMonitor(out):
+        tally = Tally()
+        with tally.phase("start"):
+            executor = _executor(out, recipe, computing, progress)
         extensions = read_identity(out).extensions
-        run = _Run(out, recipe, executor, interruption, progress, shared_bank, stored, extensions)
-        started = time.perf_counter()
+        run = _Run(out, recipe, executor, interruption, progress, tally, shared_bank, stored, extensions)
         try:
             return job(run)
         finally:
             executor.close()
-            _write_log(run, time.perf_counter() - started)
+            _write_log(run)
 
 
 def _executor(out: Path, recipe: Recipe, computing: Computing, progress: Progress) -> Executor:
@@ -355,12 +355,12 @@ def _finish(run: _Run, prepared: Prepared) -> Outcome:
     """Make what is not there, and say that the corpus is whole."""
     bank = _fill_bank(run, prepared)
     samples = _make_samples(run, prepared)
-    with output_errors(run.out):
+    with run.tally.phase("finalise"), timed("finalise"), output_errors(run.out):
         _drop_stale(run, prepared)
         info = finalise(
             run.out, run.recipe, sources=prepared.sources, bank=bank, samples=samples, extensions=run.extensions
         )
-    return Outcome(info=info, seconds=dict(run.seconds), made=run.made)
+    return Outcome(info=info, made=run.made)
 
 
 def _sweep(run: _Run) -> None:
@@ -397,17 +397,14 @@ def _drop_stale(run: _Run, prepared: Prepared) -> None:
 
 def _take_in(run: _Run) -> Prepared:
     """Photographs and plan."""
-    start = time.perf_counter()
     records = (stored_sources(run.out, run.recipe) if run.stored else None) or _read_sources(run)
-    run.seconds["sources"] += time.perf_counter() - start
     rows = [row for record in records for row in record.rows]
     write_table(run.out / layout.INVENTORY, to_table(rows, SourceRecord))
     categories = [_category_sources(run, record) for record in records]
     channels = {c.key: _channels(run, c) for c in categories}
-    start = time.perf_counter()
-    plan = make_plan(run.recipe, categories, channels, run.extensions)
-    write_table(run.out / layout.PLAN, to_table(plan, PlanRow))
-    run.seconds["plan"] += time.perf_counter() - start
+    with run.tally.phase("plan"), timed("plan"):
+        plan = make_plan(run.recipe, categories, channels, run.extensions)
+        write_table(run.out / layout.PLAN, to_table(plan, PlanRow))
     bank = bank_ranges(run.recipe, [len(c.records) for c in categories], run.extensions)
     return Prepared(sources=tuple(rows), channels=channels, plan=tuple(plan), bank=bank)
 
@@ -420,10 +417,12 @@ def _read_sources(run: _Run) -> list[CommitRecord[SourceRecord]]:
     done = {s.key: done[s.key] for s in specs if s.key in done and _still_holds(s, done[s.key])}
     _retract(run, known, done.values())
     run.progress.stage("sources", sum(len(s.category.files) for s in specs), sum(len(c.rows) for c in done.values()))
-    for spec, record in _run_missing(run, store_sources, [s for s in specs if s.key not in done]):
-        done[spec.key] = record
-        failures = sum(row.status is not SourceStatus.OK for row in record.rows)
-        run.progress.advance(len(record.rows), failures)
+    with run.tally.phase("sources", workers=run.executor.workers):
+        for spec, record in _run_missing(run, store_sources, [s for s in specs if s.key not in done]):
+            done[spec.key] = record
+            failures = sum(row.status is not SourceStatus.OK for row in record.rows)
+            run.progress.advance(len(record.rows), failures)
+            run.tally.committed(record)
     return [done[spec.key] for spec in specs]
 
 
@@ -494,15 +493,15 @@ def _fill_bank(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None = N
         if (s.mechanism, s.shard) in done.keys() - names
     }
     run.progress.stage("trajectories", sum(s.stop - s.start for s in specs), sum(len(c.rows) for c in done.values()))
-    start = time.perf_counter()
+    missing = [s for s in specs if (s.mechanism, s.shard) not in done]
     copied = 0
-    for spec, result in _run_missing(run, store_trajectories, [s for s in specs if (s.mechanism, s.shard) not in done]):
-        done[spec.mechanism, spec.shard] = result.record
-        copied += len(result.record.rows) if result.adopted else 0
-        run.seconds[f"simulate_{spec.mechanism}"] += result.seconds
-        run.simulated[spec.mechanism] += 0 if result.adopted else len(result.record.rows)
-        run.progress.advance(len(result.record.rows), 0)
-    run.seconds["bank"] += time.perf_counter() - start
+    with run.tally.phase("bank", workers=run.executor.workers):
+        for spec, result in _run_missing(run, store_trajectories, missing):
+            done[spec.mechanism, spec.shard] = result.record
+            copied += len(result.record.rows) if result.adopted else 0
+            run.simulated[spec.mechanism] += 0 if result.adopted else len(result.record.rows)
+            run.progress.advance(len(result.record.rows), 0)
+            run.tally.committed(result.record)
     if copied:
         run.progress.note(f"{copied:,} trajectories copied from {run.shared_bank}")
     return [row for spec in specs for row in done[spec.mechanism, spec.shard].rows]
@@ -518,22 +517,19 @@ def _make_samples(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None 
     names = {(c.key, c.shard) for c in kept}
     rows = [row for record in kept for row in record.rows]
     run.progress.stage("samples", sum(len(s.rows) for s in specs), len(rows))
-    start = time.perf_counter()
     missing = [s for s in specs if (s.key, s.shard) not in names]
     groups = made_together(run.recipe, missing, workers=run.executor.workers)
     # a sample that ends its process ends the whole run where that is the same one
     store = store_samples_guarded if isinstance(run.executor, SerialExecutor) else store_samples
     pairs = _run_missing(run, store, groups, rescue=store_samples_apart, on_device=True)
-    for result in (shard for _, shards in pairs for shard in shards):
-        run.devices.add(result.device)
-        rows.extend(result.record.rows)
-        for name, spent in result.seconds.items():
-            run.seconds[name] += spent
-        run.made += len(result.record.rows)
-        run.progress.advance(
-            len(result.record.rows), sum(row.status is not SampleStatus.OK for row in result.record.rows)
-        )
-    run.seconds["samples_wall"] += time.perf_counter() - start
+    with run.tally.phase("samples_wall", workers=run.executor.workers):
+        for result in (shard for _, shards in pairs for shard in shards):
+            made = result.record.rows
+            run.devices.add(result.device)
+            rows.extend(made)
+            run.made += len(made)
+            run.progress.advance(len(made), sum(row.status is not SampleStatus.OK for row in made))
+            run.tally.committed(result.record)
     return rows
 
 
@@ -597,18 +593,23 @@ def _run_missing(
         mark_unfinished(run.out)
     finished = 0
     pairs = run.executor.run(
-        function, specs, stop=lambda: run.interruption.requested, rescue=rescue, on_device=on_device
+        Measured(function),
+        specs,
+        stop=lambda: run.interruption.requested,
+        rescue=rescue and Measured(rescue),
+        on_device=on_device,
     )
-    for pair in pairs:
+    for spec, (result, cost) in pairs:
         finished += 1
-        _append_log(run.out, "progress.jsonl", {"stage": function.__name__, "done": finished, "of": len(specs)})
-        yield pair
+        run.tally.add(cost)
+        append_log(run.out, "progress.jsonl", {"stage": function.__name__, "done": finished, "of": len(specs)})
+        yield spec, result
     if finished < len(specs):
         raise Interrupted
 
 
-def _write_log(run: _Run, wall_s: float) -> None:
-    """Timings and host facts of this run: one line of OUT/log/runs.jsonl."""
+def _write_log(run: _Run) -> None:
+    """Timings, memory and host facts of this run: one line of OUT/log/runs.jsonl."""
     entry: dict[str, object] = {
         "host": platform.node(),
         "machine": platform.machine(),
@@ -616,17 +617,9 @@ def _write_log(run: _Run, wall_s: float) -> None:
         "cores": os.cpu_count(),
         "workers": run.executor.workers,
         "devices": sorted(run.devices),
-        "wall_s": round(wall_s, 3),
         "samples": run.made,
         "simulated": dict(run.simulated),
-        "stage_s": {name: round(value, 3) for name, value in run.seconds.items()},
         "interrupted": run.interruption.requested,
+        **run.tally.entry(),
     }
-    _append_log(run.out, "runs.jsonl", entry)
-
-
-def _append_log(out: Path, name: str, entry: Mapping[str, object]) -> None:
-    """One more line, with the time, in a file of OUT/log."""
-    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **entry}
-    with output_errors(out), (out / layout.LOG / name).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+    append_log(run.out, "runs.jsonl", entry)

@@ -23,6 +23,7 @@ from pipeline.planning import shard_rows
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.single_writer import publish_shard
 from pipeline.sources.readers import Category, LoadedSource, list_categories, read_source
+from pipeline.stage_clock import timed
 from pipeline.store import ArraySpec, StagedFile, create_array, stage_shard
 from refine.passes import OpticsArrays, measure_optics
 
@@ -162,7 +163,8 @@ def inspect_category(recipe: Recipe, category: Category) -> InspectedCategory:
 
 def store_sources(spec: SourcesSpec) -> CommitRecord[SourceRecord]:
     """Scan a category and write its ``source`` and ``foreground`` arrays; the record last."""
-    scan = scan_category(spec.recipe, spec.category)
+    with timed("scan"):
+        scan = scan_category(spec.recipe, spec.category)
     arrays: dict[str, Pixels] = {"source": scan.images, "foreground": scan.foreground.masks.astype(np.uint8)}
     per_shard = create_source_arrays(spec.out, spec.recipe, spec.key, scan.records)
     staged: list[StagedFile] = []

@@ -10,7 +10,6 @@ import io
 import struct
 import time
 import zlib
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +92,7 @@ def reproduce(corpus: Corpus, position: int, *, bank_stored: bool = False) -> Re
     start = time.perf_counter()
     trajectories = _trajectories(corpus.path, recipe, row, bank_stored=bank_stored)
     simulated = time.perf_counter()
-    made = next(make_samples([spec], defaultdict(float), trajectories=trajectories))
+    made = next(make_samples([spec], trajectories=trajectories))
     finished = time.perf_counter()
     differences = [] if bank_stored else list(_bank_differences(corpus.path, recipe, trajectories))
     differences += _array_differences(corpus.path, recipe, stored, made)

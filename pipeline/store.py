@@ -36,6 +36,7 @@ from manifests.errors import CorpusError, OutputError
 from manifests.hashing import canonical_json, code_version, sha256_bytes
 from manifests.records import SCHEMA_VERSION, AnyCommit, CommitRecord, FileRecord, RowT, parse_commit
 from pipeline.recipe import Recipe, config_sha256
+from pipeline.stage_clock import timed
 
 __all__ = [
     "ArraySpec",
@@ -247,10 +248,12 @@ def stage_shard(
             for name, values in arrays.items():
                 relative, data = _encoded(out, root, key, name, values, shard)
                 temporary = out / _STAGING / f"{os.getpid()}-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-                record = FileRecord(path=relative, bytes=len(data), sha256=sha256_bytes(data))
+                with timed("write_hash"):
+                    record = FileRecord(path=relative, bytes=len(data), sha256=sha256_bytes(data))
                 staged.append(StagedFile(temporary, record))
-                temporary.write_bytes(data)
-                fsync_path(temporary)
+                with timed("write_fsync"):
+                    temporary.write_bytes(data)
+                    fsync_path(temporary)
     except BaseException:
         discard_staged(staged)
         raise
@@ -271,19 +274,20 @@ def _encoded(out: Path, root: str, key: str, name: str, values: NDArray[np.gener
         per_shard = array.shards[0] if array.shards else array.chunks[0]
         block = np.zeros((per_shard, *array.shape[1:]), dtype=array.dtype)
         block[: len(values)] = values
-        array[shard * per_shard : (shard + 1) * per_shard] = block
+        with timed("write_compress"):
+            array[shard * per_shard : (shard + 1) * per_shard] = block
     relative = layout.shard_file(root, key, name, shard, array.ndim)
     return relative, store._store_dict[relative.removeprefix(f"{root}/{key}/{name}/")].to_bytes()
 
 
 def place_shard(out: Path, staged: Sequence[StagedFile]) -> tuple[FileRecord, ...]:
     """Rename the files of a shard into place, over what may lie there."""
-    with output_errors(out):
-        for file in staged:
-            target = out / file.record.path
+    with output_errors(out), timed("write_fsync"):
+        targets = [out / file.record.path for file in staged]
+        for file, target in zip(staged, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             file.temporary.replace(target)
-            fsync_folders(target, out)
+        fsync_folders(targets, out)  # many share theirs: each is forced once
     return tuple(file.record for file in staged)
 
 
@@ -293,6 +297,7 @@ def discard_staged(staged: Sequence[StagedFile]) -> None:
         file.temporary.unlink(missing_ok=True)
 
 
+@timed("write_record")
 def commit(out: Path, record: AnyCommit) -> None:
     """Say, last of all, that a shard is whole."""
     with output_errors(out):

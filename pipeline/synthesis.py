@@ -9,7 +9,6 @@ without any defect keeps its place in the shard as an unchanged normal with an e
 from __future__ import annotations
 
 import itertools
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from pipeline.foreign import Donor
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.scoring import quality_of
 from pipeline.single_writer import finished_shard, publish_shard
+from pipeline.stage_clock import timed
 from pipeline.store import ArraySpec, create_array, read_rows, stage_shard
 from refine.devices import current_device
 
@@ -98,10 +98,9 @@ class SampleSpec:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """A finished shard's record; seconds spent by stage, and the device: for the log alone."""
+    """A finished shard's record; and the device that made it, for the log alone."""
 
     record: CommitRecord[SampleRecord]
-    seconds: dict[str, float]
     device: str
 
 
@@ -182,28 +181,23 @@ def store_samples(specs: Sequence[SampleSpec]) -> list[ShardResult]:
 
 
 def store_made(
-    specs: Sequence[SampleSpec],
-    make: Callable[[Sequence[SampleSpec], defaultdict[str, float]], Iterator[MadeSample]],
+    specs: Sequence[SampleSpec], make: Callable[[Sequence[SampleSpec]], Iterator[MadeSample]]
 ) -> list[ShardResult]:
     """As `store_samples`, the samples made by ``make``, which has the signature of `make_samples`."""
-    seconds: defaultdict[str, float] = defaultdict(float)
     there = [finished_shard(spec.out, spec.identity) for spec in specs]
     missing = [spec for spec, record in zip(specs, there, strict=True) if record is None]
-    results = [ShardResult(record, {}, current_device()) for record in there if record is not None]
-    made = make(missing, seconds) if missing else iter(())
-    for spec in missing:
-        results.append(_store_shard(spec, list(itertools.islice(made, len(spec.rows))), seconds))
-        seconds.clear()
-    return results
+    results = [ShardResult(record, current_device()) for record in there if record is not None]
+    made = make(missing) if missing else iter(())
+    return results + [_store_shard(spec, list(itertools.islice(made, len(spec.rows)))) for spec in missing]
 
 
-def _store_shard(spec: SampleSpec, made: Sequence[MadeSample], seconds: defaultdict[str, float]) -> ShardResult:
-    start = time.perf_counter()
-    staged = stage_shard(spec.out, DATA, spec.key, stacked_arrays(spec.recipe, made), shard=spec.shard)
+def _store_shard(spec: SampleSpec, made: Sequence[MadeSample]) -> ShardResult:
+    with timed("write_stack"):
+        arrays = stacked_arrays(spec.recipe, made)
+    staged = stage_shard(spec.out, DATA, spec.key, arrays, shard=spec.shard)
     rows = tuple(sample.record for sample in made)
     record = publish_shard(spec.out, staged, spec.identity.model_copy(update={"rows": rows}))
-    seconds["write"] += time.perf_counter() - start
-    return ShardResult(record, dict(seconds), current_device())
+    return ShardResult(record, current_device())
 
 
 def stacked_arrays(recipe: Recipe, made: Sequence[MadeSample]) -> dict[str, NDArray[Any]]:
@@ -228,12 +222,9 @@ def _stack_field(made: Sequence[MadeSample], name: str, size: int) -> NDArray[np
 
 
 def make_samples(
-    specs: Sequence[SampleSpec],
-    seconds: defaultdict[str, float],
-    *,
-    trajectories: Mapping[tuple[str, int], StoredTrajectory] | None = None,
+    specs: Sequence[SampleSpec], *, trajectories: Mapping[tuple[str, int], StoredTrajectory] | None = None
 ) -> Iterator[MadeSample]:
-    """Make the samples of some shards of a corpus, in order; adds to ``seconds`` by stage.
+    """Make the samples of some shards of a corpus, in order.
 
     ``trajectories`` by mechanism and number go before those of the stored bank.
     """
@@ -244,20 +235,17 @@ def make_samples(
     for first in range(0, len(wanted_rows), at_once):
         chosen = wanted_rows[first : first + at_once]
         rows = [row for _, row in chosen]
-        start = time.perf_counter()
-        opened = _open(chosen, bank)
-        seconds["read"] += time.perf_counter() - start
-        yield from _finished(recipe, opened, rows, seconds)
+        with timed("read"):
+            opened = _open(chosen, bank)
+        yield from _finished(recipe, opened, rows)
 
 
-def _made(
-    recipe: Recipe, opened: _Opened, rows: Sequence[PlanRow], seconds: defaultdict[str, float], *, drawn_before: int
-) -> dict[int, list[Result]]:
+def _made(recipe: Recipe, opened: _Opened, rows: Sequence[PlanRow], *, drawn_before: int) -> dict[int, list[Result]]:
     """The defects of samples by the samples' index: all first ones, then all second ones, and so on."""
     made: dict[int, list[Result]] = {row.index: [] for row in rows}
     for number in range(max(len(row.planned()) for row in rows)):
         wanted = [opened.defect(row, number, made[row.index]) for row in rows if number < len(row.planned())]
-        for result in _settle(recipe, wanted, seconds, drawn_before):
+        for result in _settle(recipe, wanted, drawn_before):
             made[result.placed.ingredients.row.index].append(result)
     return made
 
@@ -269,39 +257,33 @@ def crashed(spec: SampleSpec, row: PlanRow) -> MadeSample:
     return compose_crashed(spec.recipe, ingredients)
 
 
-def _finished(
-    recipe: Recipe, opened: _Opened, rows: Sequence[PlanRow], seconds: defaultdict[str, float]
-) -> list[MadeSample]:
+def _finished(recipe: Recipe, opened: _Opened, rows: Sequence[PlanRow]) -> list[MadeSample]:
     """Samples with their quality; poor ones are drawn again as the recipe has it, and then dropped."""
     redraws = recipe.sqe.redraws if recipe.sqe.enabled and recipe.sqe.below == "redraw" else 0
     finished: dict[int, MadeSample] = {}
     pending = list(rows)
     for again in range(redraws + 1):
-        made = _made(recipe, opened, pending, seconds, drawn_before=again * recipe.label.attempts)
-        finished |= _composed(recipe, opened, made, seconds)
+        made = _made(recipe, opened, pending, drawn_before=again * recipe.label.attempts)
+        finished |= _composed(recipe, made)
         pending = [row for row in pending if _is_poor(recipe, finished[row.index])]
         if not pending:
             break
     dropped = {row.index: [replace(one, status=SampleStatus.POOR) for one in made[row.index]] for row in pending}
     if dropped:
-        finished |= _composed(recipe, opened, dropped, seconds)
+        finished |= _composed(recipe, dropped)
     return [finished[row.index] for row in rows]
 
 
-def _composed(
-    recipe: Recipe, opened: _Opened, made: Mapping[int, Sequence[Result]], seconds: defaultdict[str, float]
-) -> dict[int, MadeSample]:
+def _composed(recipe: Recipe, made: Mapping[int, Sequence[Result]]) -> dict[int, MadeSample]:
     """Whole pictures by the samples' index, scored where they hold a defect."""
-    start = time.perf_counter()
-    found = {index: compose(recipe, results) for index, results in made.items()}
-    seconds["finish"] += time.perf_counter() - start
-    start = time.perf_counter()
-    scored = [k for k, sample in found.items() if recipe.sqe.enabled and sample.record.status is SampleStatus.OK]
-    ingredients = {k: made[k][0].placed.ingredients for k in scored}
-    judged = [(found[k].image, found[k].mask, ingredients[k].source, ingredients[k].foreground) for k in scored]
-    for k, quality in zip(scored, quality_of(judged), strict=True):
-        found[k] = replace(found[k], record=found[k].record.model_copy(update={"sqe": quality}))
-    seconds["sqe"] += time.perf_counter() - start
+    with timed("finish"):
+        found = {index: compose(recipe, results) for index, results in made.items()}
+    with timed("sqe"):
+        scored = [k for k, sample in found.items() if recipe.sqe.enabled and sample.record.status is SampleStatus.OK]
+        ingredients = {k: made[k][0].placed.ingredients for k in scored}
+        judged = [(found[k].image, found[k].mask, ingredients[k].source, ingredients[k].foreground) for k in scored]
+        for k, quality in zip(scored, quality_of(judged), strict=True):
+            found[k] = replace(found[k], record=found[k].record.model_copy(update={"sqe": quality}))
     return found
 
 
@@ -309,14 +291,12 @@ def _is_poor(recipe: Recipe, sample: MadeSample) -> bool:
     return recipe.sqe.enabled and sample.record.status is SampleStatus.OK and sample.record.sqe < recipe.sqe.least
 
 
-def _settle(
-    recipe: Recipe, wanted: Sequence[Ingredients], seconds: defaultdict[str, float], drawn_before: int
-) -> list[Result]:
+def _settle(recipe: Recipe, wanted: Sequence[Ingredients], drawn_before: int) -> list[Result]:
     """Draw each of these defects until it is accepted, or has failed as often as is allowed; in the order given."""
     results: dict[int, Result] = {}
     pending: Sequence[Ingredients] = wanted
     for attempt in range(drawn_before, drawn_before + recipe.label.attempts):
-        for result in attempt_defects(recipe, pending, attempt, seconds):
+        for result in attempt_defects(recipe, pending, attempt):
             results[result.placed.ingredients.row.index] = result
         failed = [results[i.row.index] for i in wanted if results[i.row.index].status is not SampleStatus.OK]
         pending = [result.ingredients_again(recipe.label.least_visibility) for result in failed]

@@ -244,8 +244,9 @@ def refine_defects(
         restored_below=label.restored_below,
     )
     image = _array(labelled.image.permute(0, 2, 3, 1))
-    seen = visibility(255 * picture, _grey_levels(labelled.image), labelled.mask)
     clock.passed("label")
+    seen = visibility(255 * picture, _grey_levels(labelled.image), labelled.mask)
+    clock.passed("visibility")
     kept: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = {
         name: _array(
             torch.where(support[:, None], quantised(passed.stages[name], source.dtype), source).permute(0, 2, 3, 1)
@@ -348,6 +349,7 @@ def _render_and_refine(
     stages = {"render": drawn.image, "npcf": coarse.image}
     if wants_paste:
         stages["paste"] = paste(picture, scene, look)
+        clock.passed("paste")
     return _Passed(fine, support, coarse.residual, coarse.cycles, stages)
 
 

@@ -74,6 +74,9 @@ def generate(
     workers: WorkersOption = 1,
     scheduler: SchedulerOption = None,
     device: DeviceOption = "auto",
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say at the end where the time went; OUT/log has it always.")
+    ] = False,
 ) -> None:
     """Make a corpus, or go on with one that was interrupted."""
     if scheduler is not None:
@@ -86,6 +89,8 @@ def generate(
         generate_part(out, recipe, part, workers=workers, scheduler=scheduler, device=device, shared_bank=shared)
         return
     from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where and when they are needed
+    from pipeline.commands.profile import print_profile
+    from pipeline.run_log import read_runs
 
     with ConsoleProgress(console) as progress, interruptible():
         outcome = job.generate(
@@ -99,6 +104,8 @@ def generate(
             shared_bank=shared,
         )
     print_summary(outcome.info)
+    if profile:
+        print_profile(read_runs(out)[-1])
     console.print(f"[green]done[/green]: {out}; check it with [cyan]maphc2f verify {out}[/cyan]")
 
 

@@ -123,3 +123,16 @@ def test_writer_killed_at_random_moments_leaves_the_old_content_or_the_new(tmp_p
     different, midway = map(int, done.stdout.split())
     assert different >= 3, "too few contents were ever written for this test to mean anything"
     assert midway >= 5, "too few kills hit a file half written for this test to mean anything"
+
+
+def test_folders_that_files_share_are_forced_once_and_the_innermost_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / "a" / "x" / "file", tmp_path / "a" / "y" / "file", tmp_path / "a" / "x" / "other"]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    forced: list[Path] = []
+    monkeypatch.setattr("manifests.durable.fsync_path", forced.append)
+    fsync_folders(files, tmp_path)
+    assert sorted(forced) == [tmp_path, tmp_path / "a", tmp_path / "a" / "x", tmp_path / "a" / "y"]
+    assert forced.index(tmp_path) > forced.index(tmp_path / "a") > forced.index(tmp_path / "a" / "y")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ def parts(spec: SampleSpec) -> NDArray[np.bool_]:
 
 
 def make(spec: SampleSpec) -> list[MadeSample]:
-    return list(make_samples([spec], defaultdict(float)))
+    return list(make_samples([spec]))
 
 
 def recount(spec: SampleSpec, made: MadeSample) -> PictureCounts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,7 +145,7 @@ def spec(hybrid: Path) -> SampleSpec:
 
 
 def make(spec: SampleSpec) -> list[MadeSample]:
-    return list(make_samples([spec], defaultdict(float)))
+    return list(make_samples([spec]))
 
 
 def test_hybrid_corpus_verifies_and_all_its_mechanisms_are_there(hybrid: Path) -> None:

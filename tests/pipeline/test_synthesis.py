@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,7 @@ def spec(request: pytest.FixtureRequest) -> SampleSpec:
 
 
 def make(spec: SampleSpec) -> list[MadeSample]:
-    return list(make_samples([spec], defaultdict(float)))
+    return list(make_samples([spec]))
 
 
 def photograph(spec: SampleSpec, made: MadeSample) -> NDArray[Any]:
@@ -145,7 +145,7 @@ def test_device_with_no_room_for_one_window_is_an_error_that_says_what_to_do(
 
 def test_shards_made_together_are_what_each_is_alone(whole: SampleSpec) -> None:
     parts = [replace(whole, rows=whole.rows[:2]), replace(whole, rows=whole.rows[2:])]
-    for one, other in zip(make_samples(parts, defaultdict(float)), make(whole), strict=True):
+    for one, other in zip(make_samples(parts), make(whole), strict=True):
         assert_same(one, other)
 
 
@@ -165,7 +165,7 @@ def hidden(made: attempt.Result, visibility: float, status: SampleStatus) -> att
 def test_next_draw_of_a_hidden_relief_is_as_much_steeper_as_its_visibility_fell_short(whole: SampleSpec) -> None:
     opened = synthesis._open([(whole, row) for row in whole.rows], {})
     wanted = [opened.defect(row, 0, []) for row in whole.rows]
-    made = next(iter(attempt.attempt_defects(whole.recipe, wanted, 0, defaultdict(float))))
+    made = next(iter(attempt.attempt_defects(whole.recipe, wanted, 0)))
     ranges = [
         hidden(made, visibility, SampleStatus.HIDDEN).ingredients_again(1.0).steepness for visibility in (0.9, 0.6, 0.3)
     ]
