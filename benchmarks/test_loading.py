@@ -31,6 +31,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, loading.Copi
     return corpus, loading.copied(corpus, work)
 
 
+# WebDataset leaves the files of its shards to the garbage collector
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
 def images(loader: Any) -> torch.Tensor:
     return torch.cat([torch.cat([batch["image"], batch["mask"]], dim=1) for batch in loader])
 
