@@ -363,7 +363,8 @@ def quiet_dask() -> None:
             "distributed.logging.distributed": "critical",
         }
     )
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # Dask gives its client's logger a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def make_executor(workers: int, *, warm: Warm, note: Callable[[str], None] | None = None) -> Executor:
