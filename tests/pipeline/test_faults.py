@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from manifests.errors import OutputError
 from pipeline.generate import generate
 from pipeline.merging import merge_corpora
 from pipeline.repair import repair_corpus
-from tests.pipeline.conftest import ROOT, digest
+from tests.pipeline.conftest import digest
 from tests.pipeline.test_generate import small_recipe
 from tests.pipeline.test_verification import flip
 
@@ -180,55 +179,50 @@ def test_disk_that_turns_read_only_keeps_what_is_finished_and_the_same_command_g
 
 # ---------------------------------------------------------------- permission
 
-# As another user, since root is told nothing by modes: the command, and the modes that change while it runs.
-_LOSES_PERMISSION = """
-import sys
-from pathlib import Path
-from manifests.console import ConsoleProgress
-from pipeline import cli
 
-out, advance, lost = Path(sys.argv[2]), ConsoleProgress.advance, []
-
-def advanced(self, items, failures):
-    advance(self, items, failures)
-    if items == 16 and not lost:
-        lost.extend(path for path in (out, *out.rglob("*")) if path.is_dir())
-        for folder in lost:
-            folder.chmod(0o555)
-
-ConsoleProgress.advance = advanced
-for turn in range(2):
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """As a user to whom modes apply: root is told nothing by them."""
+    if os.geteuid():
+        yield
+        return
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
     try:
-        cli.main()
-    except SystemExit as ended:
-        print("ended", ended.code, len(list((out / "commits").glob("*.json"))), flush=True)
-    for folder in lost:
-        folder.chmod(0o755)
-"""
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 
 
-def test_permission_that_is_lost_keeps_what_is_finished_and_the_same_command_goes_on(tiny: Tiny) -> None:
+def test_permission_that_is_lost_keeps_what_is_finished_and_the_same_command_goes_on(
+    command: Command, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with tempfile.TemporaryDirectory() as folder:  # others may not look into pytest's
         own = Path(folder)
         photographs = json.loads(tiny.recipe.read_text())["sources"][0]["path"]
         shutil.copytree(photographs, own / "photographs")
         (own / "recipe.yaml").write_text(tiny.recipe.read_text().replace(photographs, str(own / "photographs")))
-        under = []
         if not os.geteuid():
-            under = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
             for path in (own, *own.rglob("*")):
                 os.chown(path, NOBODY, NOBODY)
-        done = subprocess.run(
-            [*under, sys.executable, "-c", _LOSES_PERMISSION, "generate", own / "out", "--config", own / "recipe.yaml"],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": folder, "NUMBA_CACHE_DIR": f"{folder}/numba"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert [line for line in done.stdout.splitlines() if line.startswith("ended")] == ["ended 2 2", "ended 0 5"]
-        assert done.stderr.count("\n") == 1, done.stderr
-        assert "permission is denied; give a folder that can be written to" in done.stderr
-        found = digest(own / "out")
+        out, lost = own / "out", list[Path]()
+
+        def lose() -> None:
+            lost.extend(path for path in (out, *out.rglob("*")) if path.is_dir())
+            for closed in lost:
+                closed.chmod(0o555)
+
+        at_first_bank_shard(monkeypatch, lose)
+        with as_nobody():
+            said = one_line(command("generate", out, "--config", own / "recipe.yaml"))
+            assert "permission is denied; give a folder that can be written to" in said
+            assert len(list((out / "commits").glob("*.json"))) == 2
+            for closed in lost:
+                closed.chmod(0o755)
+            code, said, complaint = command("generate", out, "--config", own / "recipe.yaml")
+        assert code == 0, complaint
+        assert "kept from an earlier run" in said
+        found = digest(out)  # the recipe names another folder, and records name the recipe
         same = [name for name in found if name.startswith(("data/", "bank/")) or name.endswith(".parquet")]
         assert {name: found[name] for name in same} == {name: tiny.digest[name] for name in same}

@@ -187,7 +187,7 @@ def test_command_line_shares_and_joins(
     out = Path(shutil.copytree(parts[0], tmp_path / "out"))
     code, said, _ = command("generate", out, "--config", recipe_file, "--range", "11:24", "--bank", parts[1])
     assert code == 0
-    assert "samples 12:24, which are the whole shards nearest to 11:24" in said
+    assert "samples 10:24, which are the whole shards nearest to 11:24" in said
     assert "nothing is left" in said
     assert digest(out) == finished_digest
     code, said, _ = command("merge", *parts, tmp_path / "joined")
