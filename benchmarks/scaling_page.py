@@ -190,7 +190,7 @@ def _page(results: Results, picture: str) -> list[str]:
         f"| a shard: fsyncs on a local disk | {costs.shard_fsyncs} |",
         f"| a shard of {SHARD_ROWS} on one worker, computed | {costs.shard_s:.1f} s |",
         f"| most memory of the worker | {costs.worker_bytes / 1e6:.0f} MB |\n",
-        "## A thousand workers, simulated\n",
+        f"## {shard.workers:,} workers, simulated\n",
         "The real executor of `maphc2f generate` (two tasks under way for each worker) and the real Dask "
         "scheduler, in "
         f"one process as in a run, drive {shard.workers:,} Dask workers on TCP, many to a process. The workers "
