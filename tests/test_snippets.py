@@ -72,9 +72,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path: Path) -> Path:
     """Recipes, photographs of a part, and a set in MVTec AD layout with a defect that cannot be missed."""
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
-    (tmp_path / "recipe.yaml").write_text(
-        "sources: [{kind: folder, path: photos/bracket}]\nmechanisms: {pitting: {}}\n"
-    )
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     (tmp_path / "quick.yaml").write_text(yaml.safe_dump(QUICK))
     for name in ("photos/bracket", "photographs", "data/mtd/train/good"):
         (tmp_path / name).mkdir(parents=True)
