@@ -21,13 +21,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import zarr
 from numpy.typing import DTypeLike, NDArray
+from obstore.exceptions import BaseError
 from pydantic import BaseModel, ConfigDict, ValidationError
+from zarr.storage import ObjectStore
 
 from manifests import layout
 from manifests.errors import CorpusError
-from manifests.hashing import sha256_file
+from manifests.hashing import sha256_bytes
+from manifests.object_store import ObjectPath, Place, explained, place_of, s3_store
 from manifests.records import FileRecord, SampleRecord, SampleStatus
-from manifests.tables import completed, from_table, read_table
+from manifests.tables import completed, from_table, parse_table, read_or_refuse
 
 __all__ = [
     "Corpus",
@@ -45,6 +48,7 @@ __all__ = [
     "read_array",
 ]
 
+_FEW = 8  # rows of an array in a bucket that are worth a request each; more are read as whole shards
 
 Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -200,7 +204,7 @@ class Sample:
         Where the part is.
     """
 
-    root: Path
+    root: Place
     record: SampleRecord
     field_names: tuple[str, ...]
     stage_names: tuple[str, ...] = ()
@@ -208,6 +212,8 @@ class Sample:
 
     def _row(self, name: str, row: int) -> NDArray[Any]:
         key = f"{self.record.dataset}/{self.record.category}"
+        if isinstance(self.root, ObjectPath) and name in layout.SOURCE_ARRAYS:
+            return _shared_row(self.root, key, name, row).copy()
         return np.asarray(read_array(self.root, layout.DATA, key, name, row, row + 1)[0])
 
     @cached_property
@@ -248,7 +254,7 @@ class Sample:
         key = f"{self.record.dataset}/{self.record.category}"
         found = {}
         for name in self.field_names:
-            attributes = _open_array(str(self.root), layout.DATA, key, name).attrs
+            attributes = _open_array(self.root, layout.DATA, key, name).attrs
             values = self._row(name, self.record.row).astype(np.float32)
             found[name] = Field(values=values, unit=str(attributes["unit"]), meaning=str(attributes["meaning"]))
         return found
@@ -260,7 +266,7 @@ class Corpus(Sequence[Sample]):
     Parameters
     ----------
     path : str or Path
-        The corpus folder.
+        The corpus folder, or ``s3://bucket/prefix``.
     statuses : str or sequence of str, optional
         Which samples are seen; by default the accepted ones. None: all, failed ones included.
 
@@ -268,15 +274,16 @@ class Corpus(Sequence[Sample]):
     ------
     CorpusError
         The folder is not a corpus, or generate has not finished.
+    StorageError
+        The object store cannot be reached, or refuses.
     ValueError
         There is no such status.
     """
 
-    def __init__(self, path: str | Path, *, statuses: str | Sequence[str] | None = ("ok",)) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place, *, statuses: str | Sequence[str] | None = ("ok",)) -> None:
+        self.path = path if isinstance(path, ObjectPath) else place_of(path)
         self.info = _read_info(self.path)
-        _check_manifest(self.path, self.info)
-        self.table = completed(read_table(self.path / layout.MANIFEST), SampleRecord)
+        self.table = completed(_read_listed(self.path, self.info, layout.MANIFEST), SampleRecord)
         if statuses is not None:
             wanted = [statuses] if isinstance(statuses, str) else list(statuses)
             if unknown := sorted(set(wanted) - set(SampleStatus)):  # else a slip would look like an empty corpus
@@ -334,8 +341,7 @@ class Corpus(Sequence[Sample]):
         if len(fitting) != 1:
             known = ", ".join(score.sqe_sha256[:12] for score in self.info.scores) or "none"
             raise CorpusError(f"{self.path}: estimator {sqe_sha256!r} is not one that scored it ({known})")
-        _check_listed(self.path, self.info, fitting[0].path)
-        table = read_table(self.path / fitting[0].path).to_pydict()
+        table = _read_listed(self.path, self.info, fitting[0].path).to_pydict()
         found = dict(zip(table["id"], zip(table["quality"], table["weight"], strict=True), strict=True))
         rows = np.array([found.get(identity, (0.0, 0.0)) for identity in self.table["id"].to_pylist()]).reshape(-1, 2)
         return rows[:, 0], rows[:, 1]
@@ -378,7 +384,13 @@ class Corpus(Sequence[Sample]):
             yield key, samples
 
 
-def _read_info(path: Path) -> CorpusInfo:
+@lru_cache(maxsize=256)
+def _shared_row(root: ObjectPath, key: str, name: str, row: int) -> NDArray[Any]:
+    """A photograph or its part, which many samples share: fetched once."""
+    return np.asarray(read_array(root, layout.DATA, key, name, row, row + 1)[0])
+
+
+def _read_info(path: Place) -> CorpusInfo:
     try:
         return CorpusInfo.model_validate_json((path / layout.CORPUS).read_bytes())
     except FileNotFoundError:
@@ -391,19 +403,18 @@ def _read_info(path: Path) -> CorpusInfo:
         raise CorpusError(f"{path / layout.CORPUS}: cannot be read ({str(error).splitlines()[0]})") from None
 
 
-def _check_manifest(path: Path, info: CorpusInfo) -> None:
-    if (path / layout.MANIFEST).is_file():
-        _check_listed(path, info, layout.MANIFEST)
-
-
-def _check_listed(path: Path, info: CorpusInfo, name: str) -> None:
-    """Parquet has no checksum of its own: a flipped bit in it would be read as another value."""
+def _read_listed(path: Place, info: CorpusInfo, name: str) -> pa.Table:
+    """A table that corpus.json names; Parquet has no checksum of its own: a flipped bit would be another value."""
+    data = read_or_refuse(path / name)
     for file in info.files:
-        if file.path == name and sha256_file(path / name) != file.sha256:
+        if file.path == name and sha256_bytes(data) != file.sha256:
             raise CorpusError(f"{path / name}: is not the one that {layout.CORPUS} names; run `maphc2f verify`")
+    return parse_table(path / name, data)
 
 
-def _open_array(root: str, group: str, key: str, name: str) -> Any:  # zarr.Array is generic over unexported types
+def _open_array(root: Place, group: str, key: str, name: str) -> Any:  # zarr.Array is generic over unexported types
+    if isinstance(root, ObjectPath):
+        return _open_array_as_of(root / group / key / name, 0, 0)
     path = Path(root, group, key, name)
     try:
         stamp = (path / "zarr.json").stat()
@@ -413,11 +424,16 @@ def _open_array(root: str, group: str, key: str, name: str) -> Any:  # zarr.Arra
 
 
 @lru_cache(maxsize=512)
-def _open_array_as_of(path: Path, inode: int, changed_ns: int) -> Any:
+def _open_array_as_of(path: Place, inode: int, changed_ns: int) -> Any:
     """Opened once, and again when the corpus was made anew in the same place."""
     try:
-        array = zarr.open_array(path, mode="r")
+        if isinstance(path, ObjectPath):
+            array = zarr.open_array(ObjectStore(s3_store(path.bucket), read_only=True), path=path.key, mode="r")
+        else:
+            array = zarr.open_array(path, mode="r")
         shards, chunks = array.shards, array.chunks
+    except BaseError as error:
+        raise explained(path, error) from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         # what zarr makes of damaged metadata
         raise CorpusError(f"{path}: the array cannot be opened ({type(error).__name__}: {error})") from None
@@ -426,12 +442,12 @@ def _open_array_as_of(path: Path, inode: int, changed_ns: int) -> Any:
     return array
 
 
-def read_array(root: Path, group: str, key: str, name: str, start: int, stop: int) -> NDArray[Any]:
+def read_array(root: Place, group: str, key: str, name: str, start: int, stop: int) -> NDArray[Any]:
     """Rows ``start`` to ``stop`` of an array, checked by the checksum of each chunk.
 
     Parameters
     ----------
-    root : Path
+    root : Path or ObjectPath
         The corpus folder.
     group : str
         ``"data"`` or ``"bank"``.
@@ -447,21 +463,51 @@ def read_array(root: Path, group: str, key: str, name: str, start: int, stop: in
     CorpusError
         A shard file is missing or a chunk does not decode.
     """
-    array = _open_array(str(root), group, key, name)
+    array = _open_array(root, group, key, name)
     per_shard = array.shards[0]
     shards = range(start // per_shard, -(-stop // per_shard))
+    files = [layout.shard_file(group, key, name, shard, array.ndim) for shard in shards]
+    first = _first_file(root, files)
     try:
-        files = [layout.safe_join(root, layout.shard_file(group, key, name, shard, array.ndim)) for shard in shards]
-    except ValueError as error:
-        raise CorpusError(f"{root}: {error}: a corpus is one folder; put what a link points to in its place") from None
-    for path in files:
-        if not path.is_file() or not path.stat().st_size:  # zarr would give zeros for it
-            raise CorpusError(f"{path}: the shard is missing or empty; run `maphc2f verify`")
-    try:
+        if isinstance(root, ObjectPath) and stop - start > _FEW:  # whole shards: one request each, not one a row
+            lowest = shards.start * per_shard
+            return np.asarray(array[lowest : shards.stop * per_shard])[start - lowest : stop - lowest]
         return np.asarray(array[start:stop])
+    except BaseError as error:
+        raise explained(first, error) from None
     except (OSError, ValueError, RuntimeError) as error:
-        where = f"{files[0]}{' or a later shard' if len(files) > 1 else ''}"
+        where = f"{first}{' or a later shard' if len(files) > 1 else ''}"
         raise CorpusError(
-            f"{where}: rows {start} to {stop - 1} of {key}/{name} cannot be decoded ({error}); "
+            f"{where}: rows {start} to {stop - 1} of {key}/{name} cannot be decoded ({_first_line(error)}); "
             "remove it and run generate again"
         ) from None
+
+
+def _first_file(root: Place, files: Sequence[str]) -> Place:
+    """Where the first of some shards lies; all must be there: zarr would give zeros for one that is not."""
+    for file in files:
+        try:
+            place = root / file if isinstance(root, ObjectPath) else layout.safe_join(root, file)
+        except ValueError as error:
+            what = f"{root}: {error}: a corpus is one folder; put what a link points to in its place"
+            raise CorpusError(what) from None
+        if not _holds(place):
+            raise CorpusError(f"{place}: the shard is missing or empty; run `maphc2f verify`")
+    return root / files[0]
+
+
+def _holds(place: Place) -> bool:
+    if isinstance(place, ObjectPath):
+        return _object_holds(place)
+    return place.is_file() and place.stat().st_size > 0
+
+
+@lru_cache(maxsize=65536)
+def _object_holds(place: ObjectPath) -> bool:
+    """Asked once a process: the shards of a finished corpus stay."""
+    meta = place.meta()
+    return meta is not None and meta.size > 0
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

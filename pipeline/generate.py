@@ -22,6 +22,7 @@ import numpy as np
 
 from manifests import layout
 from manifests.corpus import CorpusInfo
+from manifests.object_store import Place
 from manifests.records import (
     AnyCommit,
     BankRecord,
@@ -37,6 +38,7 @@ from pipeline.bank import BankSpec, bank_specs, create_bank, store_trajectories
 from pipeline.executor import Executor, Interruption, make_executor
 from pipeline.finalise import finalise
 from pipeline.inventory import SourcesSpec, find_categories, store_sources
+from pipeline.mirror import worked_on
 from pipeline.planning import CategorySources, bank_sizes, make_plan, shard_rows
 from pipeline.recipe import Recipe
 from pipeline.store import (
@@ -123,7 +125,7 @@ class _Run:
 
 
 def generate(
-    out: Path,
+    out: Place,
     recipe: Recipe,
     *,
     workers: int,
@@ -135,8 +137,8 @@ def generate(
 
     Parameters
     ----------
-    out : Path
-        The corpus folder: new, empty, or begun with the same recipe.
+    out : Path or ObjectPath
+        The corpus folder, or a prefix in a bucket: new, empty, or begun with the same recipe.
     recipe : Recipe
         What to make.
     workers : int
@@ -158,13 +160,13 @@ def generate(
     return _with_run(out, recipe, workers, progress, announce, _generate, shared_bank)
 
 
-def prepare(out: Path, recipe: Recipe, *, workers: int, progress: Progress | None = None) -> Prepared:
+def prepare(out: Place, recipe: Recipe, *, workers: int, progress: Progress | None = None) -> Prepared:
     """Take in the sources and write the plan; compute no sample."""
     return _with_run(out, recipe, workers, progress, None, _prepare, None)
 
 
 def fill_bank(
-    out: Path,
+    out: Place,
     recipe: Recipe,
     *,
     workers: int,
@@ -180,7 +182,7 @@ ResultT = TypeVar("ResultT")
 
 
 def _with_run(
-    out: Path,
+    out: Place,
     recipe: Recipe,
     workers: int,
     progress: Progress | None,
@@ -189,16 +191,17 @@ def _with_run(
     shared_bank: Path | None,
 ) -> ResultT:
     find_categories(recipe)  # a wrong source is said before anything is written
-    open_output(out, recipe)
-    with lock_output(out), Interruption(announce) as interruption:
-        executor = make_executor(workers, warm=partial(settle_process, 1))
-        run = _Run(out, recipe, executor, interruption, progress or SilentProgress(), shared_bank)
-        started = time.perf_counter()
-        try:
-            return job(run)
-        finally:
-            executor.close()
-            _write_log(run, time.perf_counter() - started)
+    with worked_on(out) as site:
+        open_output(site.folder, recipe)
+        with lock_output(site.folder), Interruption(announce) as interruption:
+            executor = site.executor(make_executor(workers, warm=partial(settle_process, 1)))
+            run = _Run(site.folder, recipe, executor, interruption, progress or SilentProgress(), shared_bank)
+            started = time.perf_counter()
+            try:
+                return job(run)
+            finally:
+                executor.close()
+                _write_log(run, time.perf_counter() - started)
 
 
 def _prepare(run: _Run) -> Prepared:

@@ -13,6 +13,7 @@ from rich.console import Console
 from manifests import layout
 from manifests.config import RefineStage, parse_source
 from manifests.errors import OutputError
+from manifests.object_store import Place
 from manifests.policy import read_policy
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "KeepStagesOption",
     "MechanismOption",
     "Out",
+    "OutText",
     "PolicyOption",
     "SeedOption",
     "SizeOption",
@@ -55,7 +57,21 @@ app = typer.Typer(
 )
 console = Console(highlight=False, soft_wrap=True)
 
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="The corpus folder.", show_default=False)]
+OutText = Annotated[
+    str, typer.Argument(metavar="OUT", help="The corpus folder, or s3://bucket/prefix.", show_default=False)
+]
+
+
+def _only_a_folder(path: Path) -> Path:
+    """A corpus that must lie on a disk: an address would else be taken for a folder of that name."""
+    if str(path).startswith("s3:/"):
+        raise OutputError("OUT is in a bucket; this command needs a folder: copy the corpus to a disk first")
+    return path
+
+
+Out = Annotated[
+    Path, typer.Argument(metavar="OUT", help="The corpus folder.", show_default=False, callback=_only_a_folder)
+]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="RECIPE.yaml", help="Recipe to start from; options go before it.")
 ]
@@ -147,12 +163,14 @@ def shared_bank_of(folder: Path | None) -> Path | None:
     return folder
 
 
-def must_be_corpus(out: Path) -> None:
+def must_be_corpus(out: Place) -> None:
     """Tell a wrong path (bad input) from a corpus that is damaged or not finished (found wrong)."""
-    if not out.exists():
+    if isinstance(out, Path) and not out.exists():
         raise OutputError(f"{out}: does not exist; give the folder that generate wrote")
-    if not any((out / name).exists() for name in layout.TOP_LEVEL - {layout.DATA, layout.LOG}):
-        raise OutputError(f"{out}: is not a corpus; give the folder that generate wrote")
+    wanted = layout.TOP_LEVEL - {layout.DATA, layout.LOG}
+    there = {name for name in wanted if (out / name).exists()} if isinstance(out, Path) else wanted & {*out.names()}
+    if not there:
+        raise OutputError(f"{out}: is not a corpus; give the folder or the prefix that generate wrote")
 
 
 def must_be_picture(picture: Path) -> None:
