@@ -24,6 +24,7 @@ import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
+    InvalidPathError,
     PermissionDeniedError,
     PreconditionError,
     UnauthenticatedError,
@@ -261,6 +262,8 @@ _REASONS: Sequence[tuple[str, str]] = (
 def explained(place: Place, error: Exception) -> StorageError:
     """One line that tells what is wrong in our own words: the client's text holds addresses and what the store sent."""
     text = str(error)
+    if isinstance(error, InvalidPathError):
+        return StorageError(f"{place}: holds a key with an empty part, a . or a .. in it; remove that object")
     for mark, reason in _REASONS:
         if mark in text:
             return StorageError(f"{place}: {reason}")
@@ -299,4 +302,4 @@ def _may_pass(error: Exception) -> bool:
     status = re.search(r"status code: (\d{3})", text)
     if status:
         return status[1][0] == "5" or status[1] in {"408", "409", "429"}
-    return "builder error" not in text and "169.254." not in text
+    return not isinstance(error, InvalidPathError) and "builder error" not in text and "169.254." not in text

@@ -34,6 +34,7 @@ from pipeline.bank import PER_SHARD, BankSpec
 from pipeline.executor import Executor
 from pipeline.inventory import SourcesSpec
 from pipeline.lease import LEASE, Lease, still_holds
+from pipeline.store import output_errors
 from pipeline.synthesis import SampleSpec
 
 __all__ = ["Lent", "Site", "cache_folder", "looked_into", "worked_on"]
@@ -117,8 +118,17 @@ def _refuse_others(place: ObjectPath) -> None:
 
 @contextmanager
 def _mirror_of(place: ObjectPath) -> Iterator[_Mirror]:
-    with tempfile.TemporaryDirectory(prefix="maphc2f-") as scratch, _named(place, Path(scratch)):
-        yield _Mirror(place, Path(scratch))
+    with _scratch(place, None) as folder:
+        yield _Mirror(place, folder)
+
+
+@contextmanager
+def _scratch(place: ObjectPath, within: Path | None) -> Iterator[Path]:
+    """A folder of this machine for a while; what its disk refuses is one clear line."""
+    with tempfile.TemporaryDirectory(prefix="maphc2f-", dir=within) as name:
+        folder = Path(name)
+        with output_errors(folder), _named(place, folder):
+            yield folder
 
 
 @contextmanager
@@ -127,7 +137,7 @@ def _named(place: ObjectPath, folder: Path) -> Iterator[None]:
     try:
         yield
     except MaphError as error:
-        if str(folder) not in str(error):
+        if str(folder) not in str(error) or "cannot be written" in str(error):  # a full disk is this machine's
             raise
         raise type(error)(str(error).replace(str(folder), str(place))) from None
 
@@ -165,7 +175,7 @@ class _Mirror:
         sizes.pop(LEASE, None)
         targets = {name: self._path(name) for name in sizes}
         small = [name for name in sizes if not _is_shard(name)]
-        _in_parallel(lambda name: _write(targets[name], (self.place / name).read_bytes()), small)
+        _in_parallel(lambda name: _write(targets[name], _get(self.place / name)), small)
         self._there = {name: sha256_file(targets[name]) for name in small}
         for name in sizes.keys() - self._there.keys():
             _stand_in(targets[name], sizes[name])
@@ -179,7 +189,7 @@ class _Mirror:
         if checked:
             fetch(self.place, files, self.folder)
         else:
-            _in_parallel(lambda f: _write(self._path(f.path), (self.place / f.path).read_bytes()), files)
+            _in_parallel(lambda f: _write(self._path(f.path), _get(self.place / f.path)), files)
 
     def _path(self, name: str) -> Path:
         try:
@@ -204,19 +214,25 @@ class _Mirror:
         gone = self._there.keys() - present.keys()
         for some in ([n for n in _FIRST_TO_GO if n in gone], _under(layout.COMMITS, gone), sorted(gone)):
             self.remove([name for name in some if name in self._there])
-        for name in sorted(present, key=lambda name: (*(name == last for last in reversed(_LAST_TO_COME)), name)):
+        changed = {name: data for name, data in self._small(present, log=log) if self._is_new(name, data)}
+        last = [name for name in _LAST_TO_COME if name in changed]
+        if layout.CONFIG in changed:  # the corpus begins with it
+            _create(self.place / layout.CONFIG, changed[layout.CONFIG])
+        rest = changed.keys() - {layout.CONFIG, *last}
+        _in_parallel(lambda name: (self.place / name).write(changed[name]), sorted(rest))
+        for name in last:
+            (self.place / name).write(changed[name])
+        self._there |= {name: sha256_bytes(data) for name, data in changed.items()}
+
+    def _small(self, present: Mapping[str, Path], *, log: bool) -> Iterator[tuple[str, bytes]]:
+        """Files of a run that are put by it, not by a task: neither shards nor, but at the end, the log."""
+        for name, path in present.items():
             if _is_shard(name) or (name.startswith(f"{layout.LOG}/") and not (log and name.endswith(".jsonl"))):
                 continue
-            data = present[name].read_bytes()
-            if self._there.get(name) != (sha256 := sha256_bytes(data)):
-                self._put(name, data)
-                self._there[name] = sha256
+            yield name, path.read_bytes()
 
-    def _put(self, name: str, data: bytes) -> None:
-        if name == layout.CONFIG:
-            _create(self.place / name, data)
-        else:
-            (self.place / name).write(data)
+    def _is_new(self, name: str, data: bytes) -> bool:
+        return self._there.get(name) != sha256_bytes(data)
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove objects and what stands for them."""
@@ -345,8 +361,7 @@ def _work(task: _Task[SpecT, ResultT]) -> _Made[ResultT]:
     """Run a task in a scratch folder; put its files, then its records."""
     work = cache_folder() / "work"
     work.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=work) as scratch, _named(task.place, Path(scratch)):
-        folder = Path(scratch)
+    with _scratch(task.place, work) as folder:
         for name, data in task.metadata.items():
             _write(layout.safe_join(folder, name), data)
         fetch(task.place, task.inputs, folder)
@@ -411,10 +426,7 @@ def fetch(place: ObjectPath, files: Iterable[FileRecord], folder: Path) -> None:
 def _fetch(place: ObjectPath, file: FileRecord, target: Path) -> None:
     cached = _cached(file)
     if not (cached.is_file() and cached.stat().st_size == file.bytes):
-        try:
-            data = (place / file.path).read_bytes()
-        except FileNotFoundError:
-            raise CorpusError(f"{place / file.path}: is missing; run the same command again") from None
+        data = _get(place / file.path)
         if sha256_bytes(data) != file.sha256:
             raise CorpusError(
                 f"{place / file.path}: has other content than its record says (sha256 differs); "
@@ -423,6 +435,13 @@ def _fetch(place: ObjectPath, file: FileRecord, target: Path) -> None:
         _write(cached, data)
     os.utime(cached)  # it was used just now
     _link(cached, target)
+
+
+def _get(place: ObjectPath) -> bytes:
+    try:
+        return place.read_bytes()
+    except FileNotFoundError:
+        raise CorpusError(f"{place}: is missing, though it was listed; run the same command again") from None
 
 
 def _cached(file: FileRecord) -> Path:
