@@ -414,6 +414,7 @@ def _read_listed(path: Place, info: CorpusInfo, name: str) -> pa.Table:
 
 def _open_array(root: Place, group: str, key: str, name: str) -> Any:  # zarr.Array is generic over unexported types
     if isinstance(root, ObjectPath):
+        s3_store(root.bucket)  # refuses in a forked process
         return _open_array_as_of(root / group / key / name, 0, 0)
     path = Path(root, group, key, name)
     try:

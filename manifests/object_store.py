@@ -11,6 +11,7 @@ import configparser
 import os
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from manifests.errors import StorageError
 if TYPE_CHECKING:
     from obstore.store import S3Config
 
-__all__ = ["ObjectMeta", "ObjectPath", "Place", "explained", "place_of", "s3_store"]
+__all__ = ["ObjectMeta", "ObjectPath", "Place", "explained", "forget_clients", "place_of", "s3_store"]
 
 ResultT = TypeVar("ResultT")
 
@@ -196,9 +197,40 @@ def place_of(text: str | Path) -> Place:
     return ObjectPath(fits["bucket"], "/".join(parts))
 
 
-@lru_cache(maxsize=8)
 def s3_store(bucket: str) -> S3Store:
-    """The client of a bucket, one a process, as the environment or a profile has it."""
+    """The client of a bucket, one a process, as the environment or a profile has it.
+
+    Raises
+    ------
+    StorageError
+        This process was forked from one that had a client: its threads are not here, and a request would never end.
+    """
+    if _FORKED.is_set():
+        raise StorageError(
+            f"s3://{bucket}: was opened before this process was forked; spawn processes instead, "
+            'for a torch DataLoader by multiprocessing_context="spawn"'
+        )
+    return _client(bucket)
+
+
+_FORKED = threading.Event()
+
+
+def _after_fork() -> None:
+    if _client.cache_info().currsize:
+        _FORKED.set()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def forget_clients() -> None:
+    """Have the environment read again."""
+    _client.cache_clear()
+
+
+@lru_cache(maxsize=8)
+def _client(bucket: str) -> S3Store:
     timeout = os.environ.get("MAPHC2F_S3_TIMEOUT", "")
     seconds = float(timeout) if re.fullmatch(r"\d+(\.\d+)?", timeout) else _TIMEOUT_S
     return S3Store(

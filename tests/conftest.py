@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from manifests.object_store import s3_store
+from manifests.object_store import forget_clients
 from tests.s3_proxy import KEY, MARKER, Bucket, Proxy, running_server
 
 # a busy machine is not a failure; in CI the same examples every time, at a desk new ones
@@ -64,6 +64,6 @@ def s3(s3_server: Proxy, s3_environment: dict[str, str], monkeypatch: pytest.Mon
     """The server, with this process's environment set for it."""
     for name, value in s3_environment.items():
         monkeypatch.setenv(name, value)
-    s3_store.cache_clear()
+    forget_clients()
     yield s3_server
-    s3_store.cache_clear()
+    forget_clients()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import http.client
 import pickle
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from manifests.errors import StorageError
-from manifests.object_store import ObjectPath, place_of, s3_store
+from manifests.object_store import ObjectPath, forget_clients, place_of, s3_store
 from tests.s3_proxy import BUCKET, KEY, MARKER, Bucket, Proxy
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_folder_stays_a_folder() -> None:
@@ -97,7 +101,7 @@ def test_a_large_object_is_put_in_parts_and_none_is_lost(s3: Proxy) -> None:
 
 def test_a_request_that_hangs_is_given_up(s3: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAPHC2F_S3_TIMEOUT", "0.1")  # a slow answer takes 0.4 s
-    s3_store.cache_clear()
+    forget_clients()
     monkeypatch.setattr("tests.s3_proxy.FAULTS", ("slow",))
     started = time.monotonic()
     with s3.unreliable(0, 1.0), pytest.raises(StorageError, match="cannot be reached or does not answer"):
@@ -117,7 +121,7 @@ def test_a_wrong_endpoint_is_one_clear_line(
     s3: Proxy, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, told: str
 ) -> None:
     monkeypatch.setenv(setting, value)
-    s3_store.cache_clear()
+    forget_clients()
     with pytest.raises(StorageError, match=told) as caught:
         ObjectPath(BUCKET, "out").names()
     assert "\n" not in str(caught.value)
@@ -155,7 +159,27 @@ def test_keys_of_a_profile_are_used(s3: Proxy, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_PROFILE", "plant")
-    s3_store.cache_clear()
+    forget_clients()
     (ObjectPath(BUCKET, "profile") / "x").write(b"x")
     assert ObjectPath(BUCKET, "profile").names() == ["x"]
     assert MARKER not in repr(s3_store(BUCKET))
+
+
+def test_a_forked_process_is_refused_instead_of_waiting_for_ever(s3: Proxy) -> None:
+    program = f"""
+import os
+from manifests.object_store import ObjectPath
+place = ObjectPath({BUCKET!r}, "forked")
+place.write(b"x")
+if os.fork() == 0:
+    try:
+        place.read_bytes()
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+    assert done.stdout.startswith("StorageError s3://parts: was opened before this process was forked; spawn processes")
