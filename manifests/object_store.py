@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -112,7 +112,8 @@ class ObjectPath:
     def _names(self, store: S3Store) -> list[str]:
         found = obstore.list_with_delimiter(store, prefix=self.key or None)
         paths = [*found["common_prefixes"], *(item["path"] for item in found["objects"])]
-        return sorted({path.removeprefix(self.key).strip("/").split("/")[0] for path in paths})
+        names = {path.removeprefix(self.key).strip("/").split("/")[0] for path in paths}
+        return sorted(names - {""})  # what a console puts for an empty "folder"
 
     def sizes(self) -> dict[str, int]:
         """Size of every object below this prefix, by its key relative to it."""
@@ -121,7 +122,9 @@ class ObjectPath:
     def _sizes(self, store: S3Store) -> dict[str, int]:
         cut = len(self.key) + 1 if self.key else 0
         listed = obstore.list(store, prefix=self.key or None, chunk_size=1000)
-        return {item["path"][cut:]: item["size"] for page in listed for item in page}
+        sizes = {item["path"][cut:]: item["size"] for page in listed for item in page}
+        folders = {str(parent) for name in sizes for parent in PurePosixPath(name).parents}
+        return {name: size for name, size in sizes.items() if name and (size or name not in folders)}
 
     def write(self, data: bytes | Path) -> None:
         """Put an object in place of whatever was there."""

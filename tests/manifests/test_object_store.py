@@ -143,6 +143,18 @@ def test_a_key_that_climbs_out_is_refused(s3: Proxy) -> None:
         ObjectPath(BUCKET, "climbing").sizes()
 
 
+def test_empty_folders_that_a_console_makes_are_no_objects(s3: Proxy) -> None:
+    server = http.client.HTTPConnection("127.0.0.1", s3.upstream)
+    for key in ("console/", "console/data/", "console/data/x"):
+        server.request("PUT", f"/{BUCKET}/{key}", b"" if key.endswith("/") else b"x")
+        assert server.getresponse().read() == b""
+        if key == "console/":
+            assert ObjectPath(BUCKET, "console").names() == []
+            assert ObjectPath(BUCKET, "console").sizes() == {}
+    server.close()
+    assert ObjectPath(BUCKET, "console").sizes() == {"data/x": 1}
+
+
 def test_denied_access_is_said_at_once(s3: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "denied", True)
     with pytest.raises(StorageError, match=r"access is denied \(403 AccessDenied\); check the credentials"):
