@@ -21,6 +21,7 @@ from manifests import Corpus
 from manifests.errors import CorpusError, OutputError, StorageError
 from manifests.object_store import ObjectPath
 from manifests.records import FileRecord
+from pipeline import mirror
 from pipeline.generate import generate, prepare
 from pipeline.mirror import cache_folder, fetch
 from pipeline.recipe import Recipe
@@ -312,6 +313,26 @@ def test_bad_input_is_one_line_and_exit_code_2(command: CommandLine, arguments: 
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
     assert MARKER not in done.stdout + done.stderr
+
+
+def test_who_comes_second_must_have_made_the_same(s3: Proxy, bucket: Bucket) -> None:
+    place = ObjectPath(BUCKET, "raced") / "commits/samples--a--b--00000.json"
+    for _ in range(2):
+        mirror._create(place, b"record")
+    with pytest.raises(CorpusError, match="was written by another run, with other content"):
+        mirror._create(place, b"another")
+    assert bucket.objects("raced/commits") == {"samples--a--b--00000.json": b"record"}
+
+
+def test_a_run_that_was_overtaken_puts_no_more_records(
+    s3: Proxy, bucket: Bucket, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = b'{"token": "theirs", "host": "press-7", "machine": "press-7 boot", "process": 1}'
+    monkeypatch.setattr("pipeline.generate.create_bank", lambda *_: bucket.put("overtaken/log/lease.json", other))
+    with pytest.raises(OutputError, match=f"s3://{BUCKET}/overtaken: .*another run"):
+        generate(ObjectPath(BUCKET, "overtaken"), the_recipe(), workers=1, shared_bank=finished)
+    assert not [name for name in bucket.objects("overtaken") if name.startswith(("commits/bank", "corpus.json"))]
+    assert bucket.objects("overtaken")["log/lease.json"] == other
 
 
 def test_a_store_that_goes_away_ends_the_run_with_one_line(
