@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 from zarr.storage import ObjectStore
 
 from manifests import layout
-from manifests.errors import CorpusError
+from manifests.errors import CorpusError, StorageError
 from manifests.hashing import sha256_bytes
 from manifests.object_store import ObjectPath, Place, explained, place_of, s3_store
 from manifests.records import FileRecord, SampleRecord, SampleStatus
@@ -304,6 +304,19 @@ class Corpus(Sequence[Sample]):
             if unknown := sorted(set(wanted) - set(SampleStatus)):  # else a slip would look like an empty corpus
                 raise ValueError(f"no status {unknown[0]!r}; there are {', '.join(SampleStatus)}")
             self.table = self.table.filter(pc.is_in(self.table["status"], pa.array(wanted, pa.string())))
+
+    @property
+    def folder(self) -> Path:
+        """The corpus folder, for what needs its files.
+
+        Raises
+        ------
+        StorageError
+            The corpus is in a bucket.
+        """
+        if isinstance(self.path, ObjectPath):
+            raise StorageError(f"{self.path}: is in a bucket; this needs a folder: copy the corpus to a disk first")
+        return self.path
 
     def _view(self, table: pa.Table) -> Self:
         view = object.__new__(type(self))

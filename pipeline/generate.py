@@ -311,7 +311,7 @@ def _with_run(
     elif isinstance(out, Path):  # workers have working folders of their own
         out, shared_bank = out.absolute(), shared_bank and shared_bank.absolute()
     else:
-        raise InputError(f"--scheduler with {out}: expected a folder; make the corpus in one, then copy it to the bucket")
+        raise InputError(f"--scheduler with {out}: expected a folder; make the corpus in one, then copy it there")
     progress = progress or SilentProgress()
     with worked_on(out) as site:
         open_output(site.folder, recipe)

@@ -43,6 +43,8 @@ SpecT = TypeVar("SpecT")
 ResultT = TypeVar("ResultT")
 
 _METADATA = "zarr.json"
+_CRASHES = ("crashes.jsonl", "crashes.txt")  # see pipeline.apart
+_LOGS = (".jsonl", "crashes.txt")
 _AT_ONCE = 8  # objects of one task under way
 _CACHED_S = 7 * 86400.0  # what was not used for so long leaves the cache
 _FIRST_TO_GO = (layout.CORPUS, layout.MANIFEST)
@@ -210,6 +212,8 @@ class _Mirror:
     def publish(self, lease: Lease, *, log: bool = False) -> None:
         """Make the bucket hold what the folder holds: removals first, then small files, what says "finished" last."""
         lease.must_hold()
+        if log:
+            self._take_crashes()
         present = {path.relative_to(self.folder).as_posix(): path for path in _files_below(self.folder)}
         gone = self._there.keys() - present.keys()
         for some in ([n for n in _FIRST_TO_GO if n in gone], _under(layout.COMMITS, gone), sorted(gone)):
@@ -224,10 +228,19 @@ class _Mirror:
             (self.place / name).write(changed[name])
         self._there |= {name: sha256_bytes(data) for name, data in changed.items()}
 
+    def _take_crashes(self) -> None:
+        """What tasks noted of deaths goes from this machine's log of them to that of the corpus."""
+        for name in _CRASHES:
+            noted = _kept_log(self.place) / name
+            if noted.is_file() and noted.stat().st_size:
+                with self._path(f"{layout.LOG}/{name}").open("ab") as stream:
+                    stream.write(noted.read_bytes())
+                noted.unlink()
+
     def _small(self, present: Mapping[str, Path], *, log: bool) -> Iterator[tuple[str, bytes]]:
         """Files of a run that are put by it, not by a task: neither shards nor, but at the end, the log."""
         for name, path in present.items():
-            if _is_shard(name) or (name.startswith(f"{layout.LOG}/") and not (log and name.endswith(".jsonl"))):
+            if _is_shard(name) or (name.startswith(f"{layout.LOG}/") and not (log and name.endswith(_LOGS))):
                 continue
             yield name, path.read_bytes()
 
@@ -241,14 +254,13 @@ class _Mirror:
             self._there.pop(name, None)
             self._path(name).unlink(missing_ok=True)
 
-    def task(self, function: Callable[[SpecT], ResultT], spec: SpecT, lease: Lease) -> _Task[SpecT, ResultT]:
+    def task(self, spec: SpecT, lease: Lease) -> _Task[SpecT]:
         """A task that can run on any machine."""
         arrays, records = _needs(spec)
         metadata = [path for array in arrays for path in sorted(self.folder.glob(f"{array}/{_METADATA}"))]
         return _Task(
             place=self.place,
             token=lease.token,
-            function=function,
             spec=spec,
             inputs=tuple(f for name in records for f in _files_of(self._path(name).read_bytes())),
             metadata={path.relative_to(self.folder).as_posix(): path.read_bytes() for path in metadata},
@@ -314,19 +326,34 @@ class _PublishingExecutor:
     """An executor whose tasks work in scratch folders and put what they make in the bucket."""
 
     def __init__(self, mirror: _Mirror, lease: Lease, inner: Executor) -> None:
-        self.workers = inner.workers
         self._mirror, self._lease, self._inner = mirror, lease, inner
 
+    @property
+    def workers(self) -> int:
+        """See `Executor.workers`."""
+        return self._inner.workers
+
     def run(
-        self, function: Callable[[SpecT], ResultT], specs: Iterable[SpecT], *, stop: Callable[[], bool]
+        self,
+        function: Callable[[SpecT], ResultT],
+        specs: Iterable[SpecT],
+        *,
+        stop: Callable[[], bool],
+        rescue: Callable[[SpecT], ResultT] | None = None,
+        on_device: bool = False,
     ) -> Iterator[tuple[SpecT, ResultT]]:
         """See `Executor.run`."""
         wanted = list(specs)
         self._mirror.publish(self._lease)
         self._mirror.redo(wanted)
-        tasks = (self._mirror.task(function, spec, self._lease) for spec in wanted)
-        work = cast("Callable[[_Task[SpecT, ResultT]], _Made[ResultT]]", _work)
-        for task, made in self._inner.run(work, tasks, stop=lambda: stop() or self._lease.lost):
+        pairs = self._inner.run(
+            _Work(function),
+            (self._mirror.task(spec, self._lease) for spec in wanted),
+            stop=lambda: stop() or self._lease.lost,
+            rescue=rescue and _Work(rescue),
+            on_device=on_device,
+        )
+        for task, made in pairs:
             self._mirror.accept(made)
             yield task.spec, made.result
         self._lease.must_hold()
@@ -337,12 +364,11 @@ class _PublishingExecutor:
 
 
 @dataclass(frozen=True)
-class _Task(Generic[SpecT, ResultT]):
-    """What a worker of any machine needs to make shards of a corpus in a bucket."""
+class _Task(Generic[SpecT]):
+    """What a worker needs to make shards of a corpus in a bucket."""
 
     place: ObjectPath
     token: str  # of the lease
-    function: Callable[[SpecT], ResultT]
     spec: SpecT
     inputs: tuple[FileRecord, ...]
     metadata: Mapping[str, bytes]
@@ -357,16 +383,30 @@ class _Made(Generic[ResultT]):
     records: Mapping[str, bytes]
 
 
-def _work(task: _Task[SpecT, ResultT]) -> _Made[ResultT]:
-    """Run a task in a scratch folder; put its files, then its records."""
-    work = cache_folder() / "work"
-    work.mkdir(exist_ok=True)
-    with _scratch(task.place, work) as folder:
-        for name, data in task.metadata.items():
-            _write(layout.safe_join(folder, name), data)
-        fetch(task.place, task.inputs, folder)
-        result = task.function(_moved(task.spec, folder))
-        return _put_all(task, result, folder)
+@dataclass(frozen=True)
+class _Work(Generic[SpecT, ResultT]):
+    """A stage's function as it is run on a task: in a scratch folder; then its files are put, then its records."""
+
+    function: Callable[[SpecT], ResultT]
+
+    def __call__(self, task: _Task[SpecT]) -> _Made[ResultT]:
+        """Run it."""
+        work = cache_folder() / "work"
+        work.mkdir(exist_ok=True)
+        with _scratch(task.place, work) as folder:
+            (folder / layout.LOG).symlink_to(_kept_log(task.place), target_is_directory=True)
+            for name, data in task.metadata.items():
+                _write(layout.safe_join(folder, name), data)
+            fetch(task.place, task.inputs, folder)
+            result = self.function(_moved(task.spec, folder))
+            return _put_all(task, result, folder)
+
+
+def _kept_log(place: ObjectPath) -> Path:
+    """The log of all tasks of a corpus on this machine: what they noted of a death outlives their folders."""
+    folder = cache_folder() / "logs" / sha256_bytes(str(place).encode())[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _moved(spec: SpecT, folder: Path) -> SpecT:
@@ -376,7 +416,7 @@ def _moved(spec: SpecT, folder: Path) -> SpecT:
     return cast("SpecT", replace(cast("Any", spec), out=folder))
 
 
-def _put_all(task: _Task[SpecT, ResultT], result: ResultT, folder: Path) -> _Made[ResultT]:
+def _put_all(task: _Task[SpecT], result: ResultT, folder: Path) -> _Made[ResultT]:
     metadata = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob(_METADATA))}
     metadata = {name: data for name, data in metadata.items() if task.metadata.get(name) != data}
     records = {f"{layout.COMMITS}/{p.name}": p.read_bytes() for p in sorted((folder / layout.COMMITS).iterdir())}
@@ -451,7 +491,7 @@ def _cached(file: FileRecord) -> Path:
 def _prune_cache() -> None:
     """Remove what no run has used for long, and what killed workers left."""
     oldest = time.time() - _CACHED_S
-    for path in [*cache_folder().glob("objects/*/*"), *cache_folder().glob("work/*")]:
+    for path in [path for pattern in ("objects/*/*", "work/*", "logs/*") for path in cache_folder().glob(pattern)]:
         with suppress(OSError):
             if path.stat().st_mtime < oldest:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -68,19 +68,18 @@ OutText = Annotated[
 ]
 
 
-PathT = TypeVar("PathT", Path, list[Path])
+GivenT = TypeVar("GivenT")
 
 
-def on_disk(path: PathT) -> PathT:
-    """What must lie on a disk, as it was given: an address would else be taken for a folder of that name."""
-    for one in [path] if isinstance(path, Path) else path:
-        place_of(one)
-    return path
+def on_disk(given: GivenT) -> GivenT:
+    """A path that must be on a disk, or several, as given: an address would else be taken for a folder of that name."""
+    for path in given if isinstance(given, list | tuple) else (given,):
+        if isinstance(path, Path):
+            place_of(path)
+    return given
 
 
-Out = Annotated[
-    Path, typer.Argument(metavar="OUT", help="The corpus folder.", show_default=False, callback=on_disk)
-]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The corpus folder.", show_default=False, callback=on_disk)]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="RECIPE.yaml", help="Recipe to start from; options go before it.")
 ]
@@ -210,7 +209,7 @@ def must_be_folder(out: Place, option: str) -> Path:
     """Refuse a bucket for what needs a file system that several machines write to."""
     if isinstance(out, Path):
         return out
-    raise OutputError(f"{option} with {out}: expected a folder; make the corpus in one, then copy it to the bucket")
+    raise OutputError(f"{option} with {out}: expected a folder; make the corpus in one, then copy it there")
 
 
 def must_be_scheduler(scheduler: str, workers: int) -> None:
@@ -225,6 +224,7 @@ def must_be_scheduler(scheduler: str, workers: int) -> None:
 
 def must_be_picture(picture: Path) -> None:
     """Refuse a name that no picture can be written to."""
+    place_of(picture)
     if picture.suffix.lower() not in _PICTURE_SUFFIXES or picture.is_dir():
         raise OutputError(
             f"{picture}: expected a picture's name that ends in {', '.join(_PICTURE_SUFFIXES)}, "

@@ -117,6 +117,7 @@ def test_no_credentials_are_in_objects_logs_and_output(story: Story, bucket: Buc
         assert KEY.encode() not in data
     assert {name for name in bucket.objects("story") if name.startswith("log/")} == {
         "log/progress.jsonl",
+        "log/resources.jsonl",
         "log/runs.jsonl",
     }
 
