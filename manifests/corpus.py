@@ -505,7 +505,6 @@ def _opened_as_of(path: Place, inode: int, changed_ns: int, threads: bool) -> _O
         else:
             with zarr.config.set({"codec_pipeline.path": _ZARRS} if threads else {}):
                 array = zarr.open_array(path, mode="r")
-            array = zarr.open_array(path, mode="r")
         shards, chunks = array.shards, array.chunks
     except BaseError as error:
         raise explained(path, error) from None

@@ -34,7 +34,7 @@ from pipeline.bank import PER_SHARD, BankSpec
 from pipeline.executor import Executor
 from pipeline.inventory import SourcesSpec
 from pipeline.lease import LEASE, Lease, still_holds
-from pipeline.store import output_errors
+from pipeline.store import output_errors, sweep_staging
 from pipeline.synthesis import SampleSpec
 
 __all__ = ["Lent", "Site", "cache_folder", "looked_into", "worked_on"]
@@ -76,6 +76,7 @@ def worked_on(place: Place) -> Iterator[Site]:
     _refuse_others(place)
     _prune_cache()
     with Lease(place) as lease, _mirror_of(place) as mirror:
+        sweep_staging(_kept_log(place))
         mirror.pull()
         try:
             yield Site(mirror.folder, partial(_PublishingExecutor, mirror, lease))
@@ -406,6 +407,7 @@ def _kept_log(place: ObjectPath) -> Path:
     """The log of all tasks of a corpus on this machine: what they noted of a death outlives their folders."""
     folder = cache_folder() / "logs" / sha256_bytes(str(place).encode())[:16]
     folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)  # it was used just now
     return folder
 
 

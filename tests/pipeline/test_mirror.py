@@ -17,6 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from bisqad.datasets import CorpusDataset
 from manifests import Corpus
 from manifests.errors import CorpusError, OutputError, StorageError
 from manifests.object_store import ObjectPath
@@ -30,6 +31,7 @@ from pipeline.verification import verify_corpus
 from tests.pipeline.conftest import RECIPE, ROOT, CommandLine, digest, surface
 from tests.s3_proxy import BUCKET, KEY, MARKER, Bucket, Proxy
 
+ON_DISK = "s3://…: is in a bucket; this needs a folder: copy the corpus to a disk first"
 ONE = "data/builtin/brick/image/c/1/0/0/0"  # a shard of samples
 
 
@@ -251,6 +253,24 @@ def test_a_corpus_is_read_from_the_bucket_as_from_disk(uploaded: ObjectPath, fin
     np.testing.assert_array_equal(there[-1].image, here[-1].image)
 
 
+def test_views_and_rows_in_any_order_are_those_of_a_corpus_on_disk(uploaded: ObjectPath, finished: Path) -> None:
+    there, here = Corpus(str(uploaded)), Corpus(finished)
+    chosen = [corpus.select("mechanism = 'pitting'").take([3, 0, 2]) for corpus in (there, here)]
+    assert [s.record for s in chosen[0]] == [s.record for s in chosen[1]]
+    np.testing.assert_array_equal(chosen[0][0].image, chosen[1][0].image)
+    for rows in ([11, 2, 2, 0], [4], [], range(3, 9), range(12), list(range(11, -1, -1))):
+        for name in ("image", "mask", "source"):
+            found = there.read(name, "builtin/brick", [k % 4 for k in rows] if name == "source" else rows)
+            kept = here.read(name, "builtin/brick", [k % 4 for k in rows] if name == "source" else rows)
+            np.testing.assert_array_equal(found, kept, strict=True)
+
+
+def test_torch_reads_a_corpus_in_a_bucket(uploaded: ObjectPath, finished: Path) -> None:
+    there, here = CorpusDataset(str(uploaded)), CorpusDataset(finished)
+    assert len(there) == len(here) == 24
+    np.testing.assert_array_equal(there[7]["image"], here[7]["image"])
+
+
 def test_a_shard_is_read_in_one_request_an_array(s3: Proxy, bucket: Bucket, finished: Path) -> None:
     bucket.upload(finished, "whole")
     corpus = Corpus(f"s3://{BUCKET}/whole")
@@ -292,12 +312,19 @@ def test_a_plan_in_the_bucket_is_the_plan_on_disk(s3: Proxy, bucket: Bucket, fin
     }
 
 
-def test_commands_take_an_address(command: CommandLine, uploaded: ObjectPath) -> None:
-    for arguments in (("sheet", uploaded, "sheet.png", "--count", "4"), ("bank", uploaded)):
+def test_commands_take_an_address(command: CommandLine, uploaded: ObjectPath, recipe_file: Path) -> None:
+    sample = Corpus(uploaded)[5].record.id
+    for arguments in (
+        ("sheet", uploaded, "sheet.png", "--count", "4"),
+        ("bank", uploaded),
+        ("show", uploaded, sample, "--out", "card.png"),
+        ("generate", uploaded, "--config", recipe_file, "--profile"),
+    ):
         done = command.run(*map(str, arguments))
         assert done.returncode == 0, done.stderr
-    with Image.open(command.folder / "sheet.png") as sheet:
-        assert sheet.width > 100
+    for name in ("sheet.png", "card.png"):
+        with Image.open(command.folder / name) as picture:
+            assert picture.width > 100
     assert list(command.folder.glob("*-bank.png"))
 
 
@@ -306,6 +333,23 @@ def test_commands_take_an_address(command: CommandLine, uploaded: ObjectPath) ->
     [
         (("generate", "s3://no-such-bucket/out", "--source", "builtin"), "there is no such bucket"),
         (("verify", f"s3://{KEY}:{MARKER}@{BUCKET}/out"), "never in the address"),
+        (("generate", f"s3://{BUCKET}/out", "--range", "0:5"), "--range with s3://parts/out: expected a folder"),
+        (
+            ("generate", f"s3://{BUCKET}/out", "--scheduler", "tcp://127.0.0.1:1"),
+            "--scheduler with s3://parts/out: expected a folder",
+        ),
+        (("extend", f"s3://{BUCKET}/out", "--count", "5"), ON_DISK),
+        (("merge", "a", "b", f"s3://{BUCKET}/out"), ON_DISK),
+        (("repair", f"s3://{BUCKET}/out"), ON_DISK),
+        (("export", f"s3://{BUCKET}/out", "there", "--format", "coco"), ON_DISK),
+        (("export", "here", f"s3://{BUCKET}/out", "--format", "coco"), ON_DISK),
+        (("publish", f"s3://{BUCKET}/out", "there"), ON_DISK),
+        (("publish", "here", f"s3://{BUCKET}/out"), ON_DISK),
+        (("report", f"s3://{BUCKET}/out", "there"), ON_DISK),
+        (("report", "here", f"s3://{BUCKET}/out"), ON_DISK),
+        (("compare", "here", f"s3://{BUCKET}/out", "there"), ON_DISK),
+        (("reproduce", f"s3://{BUCKET}/out", "3f9c"), ON_DISK),
+        (("sheet", "here", f"s3://{BUCKET}/sheet.png"), ON_DISK),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(command: CommandLine, arguments: tuple[str, ...], told: str) -> None:
@@ -314,6 +358,7 @@ def test_bad_input_is_one_line_and_exit_code_2(command: CommandLine, arguments: 
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
     assert MARKER not in done.stdout + done.stderr
+    assert not (command.folder / "s3:").exists()
 
 
 def test_who_comes_second_must_have_made_the_same(s3: Proxy, bucket: Bucket) -> None:
