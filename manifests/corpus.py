@@ -474,7 +474,7 @@ def _read_listed(path: Place, info: CorpusInfo, name: str) -> pa.Table:
 
 
 def _open_array(root: Place, group: str, key: str, name: str) -> Any:  # zarr.Array is generic over unexported types
-    return _opened(root / group / key / name).array
+    return _opened(root / f"{group}/{key}/{name}").array
 
 
 @dataclass(frozen=True)
@@ -544,7 +544,7 @@ def read_array(root: Place, group: str, key: str, name: str, start: int, stop: i
 
 def read_array_rows(root: Place, group: str, key: str, name: str, rows: Sequence[int]) -> NDArray[Any]:
     """Rows of an array in the order asked for; else as `read_array`."""
-    opened = _opened(root / group / key / name)
+    opened = _opened(root / f"{group}/{key}/{name}")
     array = opened.array
     per_shard, shape = array.shards[0], (len(rows), *array.shape[1:])
     by_shard: dict[int, list[int]] = {}
@@ -555,7 +555,7 @@ def read_array_rows(root: Place, group: str, key: str, name: str, rows: Sequence
         if isinstance(root, ObjectPath):
             return _object_rows(array, rows, by_shard)
         if isinstance(rows, range) and len(rows) >= _LONG_RUN and threads_are_safe():
-            return np.asarray(_opened(root / group / key / name, threads=True).array[rows.start : rows.stop])
+            return np.asarray(_opened(root / f"{group}/{key}/{name}", threads=True).array[rows.start : rows.stop])
         if opened.shard_layout is None:
             return np.concatenate([array[row : row + 1] for row in rows]) if rows else np.empty(shape, array.dtype)
         found = np.empty(shape, dtype=array.dtype)

@@ -156,7 +156,7 @@ class _Run:
     interruption: Interruption
     progress: Progress
     tally: Tally
-    alone: bool  # what this process computes it computes itself
+    alone: bool  # tasks run in this very process, and a sample that ends it ends the run
     shared_bank: Path | None = None
     stored: bool = False  # photographs are those that the corpus holds, if it holds all; else they are looked up again
     extensions: tuple[int, ...] = ()
@@ -535,7 +535,6 @@ def _make_samples(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None 
     run.progress.stage("samples", sum(len(s.rows) for s in specs), len(rows))
     missing = [s for s in specs if (s.key, s.shard) not in names]
     groups = made_together(run.recipe, missing, workers=run.executor.workers)
-    # a sample that ends its process ends the whole run where that is the same one
     store = store_samples_guarded if run.alone else store_samples
     pairs = _run_missing(run, store, groups, rescue=store_samples_apart, on_device=True)
     with run.tally.phase("samples_wall", workers=run.executor.workers):

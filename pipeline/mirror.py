@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,11 +31,13 @@ from manifests.hashing import sha256_bytes, sha256_file
 from manifests.object_store import ObjectPath, Place
 from manifests.records import FileRecord
 from pipeline.bank import PER_SHARD, BankSpec
-from pipeline.executor import Executor
 from pipeline.inventory import SourcesSpec
 from pipeline.lease import LEASE, Lease, still_holds
 from pipeline.store import output_errors, sweep_staging
 from pipeline.synthesis import SampleSpec
+
+if TYPE_CHECKING:
+    from pipeline.executor import Executor  # loads Dask, which verification can do without
 
 __all__ = ["Lent", "Site", "cache_folder", "looked_into", "worked_on"]
 

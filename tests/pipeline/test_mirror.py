@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from bisqad.datasets import CorpusDataset
+from bisqad.datasets import CorpusDataset, CorpusStream
 from manifests import Corpus
 from manifests.errors import CorpusError, OutputError, StorageError
 from manifests.object_store import ObjectPath
@@ -269,6 +269,10 @@ def test_torch_reads_a_corpus_in_a_bucket(uploaded: ObjectPath, finished: Path) 
     there, here = CorpusDataset(str(uploaded)), CorpusDataset(finished)
     assert len(there) == len(here) == 24
     np.testing.assert_array_equal(there[7]["image"], here[7]["image"])
+    streams = (CorpusStream(place, shuffle=False, columns=("index",)) for place in (str(uploaded), finished))
+    for a, b in zip(*streams, strict=True):
+        assert a["index"] == b["index"]
+        np.testing.assert_array_equal(a["image"], b["image"])
 
 
 def test_a_shard_is_read_in_one_request_an_array(s3: Proxy, bucket: Bucket, finished: Path) -> None:
