@@ -15,6 +15,7 @@ and handing over that is measured, not the disk.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import statistics
 import tempfile
@@ -69,7 +70,8 @@ def as_sample(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> dict[str, Te
 
 
 def _of_archive(sample: Mapping[str, Any]) -> dict[str, Tensor]:
-    return as_sample(np.asarray(sample["image.png"]), np.asarray(sample["mask.png"]))
+    # its own decoder of pictures makes colour of grey ones, masks too
+    return as_sample(*(np.asarray(Image.open(io.BytesIO(sample[f"{name}.png"]))) for name in ("image", "mask")))
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def contenders(corpus: Corpus, copies: Copies, *, shuffle: bool, workers: int) -
             copies.archive, shardshuffle=100 if shuffle else False, empty_check=False, seed=0 if shuffle else None
         )
         mixed = files.shuffle(_BUFFER) if shuffle else files
-        return loader(mixed.decode("pil").map(_of_archive), by_position=False)
+        return loader(mixed.map(_of_archive), by_position=False)
 
     return {
         "corpus, by position": lambda: loader(CorpusDataset(corpus), by_position=True),
@@ -254,7 +256,7 @@ same either way, and a damaged shard is an error that names the file.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, help="a finished corpus; by default one is made of embedded pictures")
-    parser.add_argument("--count", type=int, default=512, help="samples of the corpus that is made")
+    parser.add_argument("--count", type=int, default=512, help="samples: made, or taken evenly of CORPUS")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
@@ -264,10 +266,11 @@ def main() -> None:
         if options.corpus is None:
             recipe = only_mechanisms(Recipe(count=options.count, sources=(parse_source("builtin"),)), ["pitting"])
             generate(work / "corpus", recipe, workers=1)
-        corpus = Corpus(options.corpus or work / "corpus")
+        whole = Corpus(options.corpus or work / "corpus")
+        corpus = whole[:: max(1, len(whole) // options.count)]
         rows = list(measure(corpus, copied(corpus, work), rounds=options.rounds, workers=(0, 1, 2)))
     Console(width=200).print(table(rows), markup=False)
-    given = f" --corpus CORPUS --rounds {options.rounds}" if options.corpus else f" --rounds {options.rounds}"
+    given = f"{' --corpus CORPUS' if options.corpus else ''} --count {options.count} --rounds {options.rounds}"
     text = page(corpus, rows, rounds=options.rounds, command=f"python -m benchmarks.loading{given}")
     write_atomic(options.page, text.encode())
 

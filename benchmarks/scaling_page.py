@@ -190,7 +190,7 @@ def _page(results: Results, picture: str) -> list[str]:
         f"| a shard: fsyncs on a local disk | {costs.shard_fsyncs} |",
         f"| a shard of {SHARD_ROWS} on one worker, computed | {costs.shard_s:.1f} s |",
         f"| most memory of the worker | {costs.worker_bytes / 1e6:.0f} MB |\n",
-        "## A thousand workers, simulated\n",
+        f"## {shard.workers:,} workers, simulated\n",
         "The real executor of `maphc2f generate` (two tasks under way for each worker) and the real Dask "
         "scheduler, in "
         f"one process as in a run, drive {shard.workers:,} Dask workers on TCP, many to a process. The workers "
@@ -224,17 +224,16 @@ def _page(results: Results, picture: str) -> list[str]:
         "Measured on synthetic records (real ones, repeated under other numbers, each parsed anew): manifest, "
         "statistics "
         "and corpus.json, in a process of its own.\n",
-        "| rows | reading records, CPU | manifest and statistics, CPU | records in memory | most memory | manifest |"
-        "\n|--:|--:|--:|--:|--:|--:|",
+        "| rows | reading records, CPU | manifest and statistics, CPU | records in memory | most memory |"
+        "\n|--:|--:|--:|--:|--:|",
         *(
             f"| {run.rows:,} | {run.parse_s:.1f} s | {run.finalise_s:.1f} s | {_gb(run.held_bytes)} | "
-            f"{_gb(run.peak_bytes)} | {run.manifest_bytes / 1e6:.0f} MB |"
+            f"{_gb(run.peak_bytes)} |"
             for run in finalised
         ),
         f"| {TARGETS[1]:,}, computed | {_at(finalised, 'parse_s', TARGETS[1]):,.0f} s | "
         f"{_at(finalised, 'finalise_s', TARGETS[1]):,.0f} s | {_gb(_at(finalised, 'held_bytes', TARGETS[1]))} | "
-        f"{_gb(_at(finalised, 'peak_bytes', TARGETS[1]))} | "
-        f"{_at(finalised, 'manifest_bytes', TARGETS[1]) / 1e6:,.0f} MB |",
+        f"{_gb(_at(finalised, 'peak_bytes', TARGETS[1]))} |",
         f"\nTen million rows were not run: this machine has {_gb(memory)}. At {row_bytes / 1e3:.1f} kB a row it can "
         f"finish a corpus of about {memory / row_bytes / 1e6:.1f} million samples. Larger ones need the manifest "
         "written "

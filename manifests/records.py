@@ -67,7 +67,7 @@ class SampleStatus(StrEnum):
     NOT_CONVERGED = "not_converged"  # npcF's residual stayed above npcf.tolerance: raise npcf.max_cycles
     HIDDEN = "hidden"  # the material's texture hides it: raise its severity or lower label.least_visibility
     POOR = "poor"  # its quality is below sqe.least: lower that, or look at what the estimator takes offence at
-    CRASHED = "crashed"  # making it ended the process each time: see log/crashes.jsonl, give it more memory
+    CRASHED = "crashed"  # making it ended its process each time: log/crashes.jsonl says how
     CROWDED = "crowded"  # a defect alone: no free place beside the others: lower placement.defects or the areas
 
 

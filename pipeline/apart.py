@@ -16,8 +16,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import wraps
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
@@ -25,11 +26,13 @@ from manifests import layout
 from manifests.records import PlanRow
 from pipeline.composition import MadeSample
 from pipeline.store import write_atomic
-from pipeline.synthesis import SampleSpec, ShardResult, crashed, make_samples, store_made, store_samples
+from pipeline.synthesis import SampleSpec, ShardResult, crashed, make_samples, store_made
 from refine.devices import current_device, use_device
 from refine.passes import settle_process
 
-__all__ = ["store_samples_apart", "store_samples_guarded"]
+__all__ = ["guarded", "store_samples_apart"]
+
+Store = Callable[[Sequence[SampleSpec]], list[ShardResult]]
 
 _DEATHS = 2  # of the helper at one sample: the first may have been chance
 _DEATHS_BEFORE = 2  # of a run that makes samples itself, at the same shards
@@ -42,12 +45,21 @@ def store_samples_apart(specs: Sequence[SampleSpec]) -> list[ShardResult]:
     return store_made(specs, _make_apart)
 
 
-def store_samples_guarded(specs: Sequence[SampleSpec]) -> list[ShardResult]:
-    """As `pipeline.synthesis.store_samples`, for a process that nobody would miss in time: that of the run itself.
+def guarded(store: Store) -> Store:
+    """`pipeline.synthesis.store_samples` for the process of the run itself, which dies with it and cannot tell.
 
-    While it is at work, OUT/log/under_way.json says on what. A run that finds that one before it died there twice
+    While it is at work, OUT/log/under_way.json says on what. A run that finds that those before it died there twice
     makes these samples apart.
     """
+
+    @wraps(store)
+    def store_guarded(specs: Sequence[SampleSpec]) -> list[ShardResult]:
+        return _store_guarded(store, specs)
+
+    return store_guarded
+
+
+def _store_guarded(store: Store, specs: Sequence[SampleSpec]) -> list[ShardResult]:
     path = specs[0].out / layout.LOG / _UNDER_WAY
     names = [layout.commit_name("samples", spec.key, spec.shard) for spec in specs]
     deaths = _deaths_at(path, names)
@@ -56,7 +68,7 @@ def store_samples_guarded(specs: Sequence[SampleSpec]) -> list[ShardResult]:
     else:
         write_atomic(path, json.dumps({"shards": names, "deaths": deaths}).encode())
         try:
-            results = store_samples(specs)
+            results = store(specs)
         except BaseException:  # an error or Ctrl-C: the process did not just die
             path.unlink(missing_ok=True)
             raise

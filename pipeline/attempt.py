@@ -54,7 +54,7 @@ from refine.scene import PRODUCT_REFLECTANCE
 __all__ = ["Ingredients", "Placed", "Refined", "Result", "attempt_defects", "place"]
 
 _BATCH_VALUES = 8 * 256 * 256  # pixels x channels in one batch of windows: what a core's cache still holds
-_BYTES_A_VALUE = 400  # that the passes need at their peak: measured, see docs/cluster.md
+_BYTES_A_VALUE = 400  # at the peak of the passes: 293 counted over live tensors, and room for workspaces
 _OUTLINE_WIGGLE_CELLS = 0.25
 _SHAPE = ("depth", "height", "cover")  # what says where a defect is; product and displacement reach beyond
 _NO_RELIEF = ("opening", "damage", "cover")

@@ -165,6 +165,66 @@ class _Job(Generic[SpecT, ResultT]):
     rescued: bool = False
 
 
+@dataclass(frozen=True)
+class _Result(Generic[ResultT]):
+    """What a task gave."""
+
+    value: ResultT
+
+
+class _Tasks(Generic[SpecT, ResultT]):
+    """The tasks of one run: those to come, those under way, and the first failure."""
+
+    def __init__(
+        self,
+        function: Callable[[SpecT], ResultT],
+        specs: Iterable[SpecT],
+        rescue: Callable[[SpecT], ResultT] | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.under_way: dict[Future, _Job[SpecT, ResultT]] = {}
+        self.failure: BaseException | None = None
+        self.rescues = 0
+        self._new = (_Job(function, spec) for spec in specs)
+        self._again: deque[_Job[SpecT, ResultT]] = deque()
+        self._rescue, self._stop = rescue, stop
+        self._ended: SimpleQueue[Future] = SimpleQueue()
+
+    def next_job(self) -> _Job[SpecT, ResultT] | None:
+        """What to submit now, if anything."""
+        if self.failure is not None or self._stop():
+            return None
+        return self._again.popleft() if self._again else next(self._new, None)
+
+    def add(self, future: Future, job: _Job[SpecT, ResultT]) -> None:
+        """A job is under way."""
+        self.under_way[future] = job
+        future.add_done_callback(self._ended.put)
+
+    def wait(self, seconds: float) -> Future | None:
+        """One that has ended; None if none does in this time."""
+        try:
+            return self._ended.get(timeout=seconds)
+        except Empty:
+            return None
+
+    def settle(self, job: _Job[SpecT, ResultT], error: BaseException | None) -> None:
+        """A job gave no result: because of an error, or because it is lost."""
+        if error is None:
+            self._again.append(job)
+        elif isinstance(error, KilledWorker) and self._rescue is not None and not job.rescued:
+            self.rescues += 1
+            self._again.append(_Job(self._rescue, job.spec, rescued=True))
+        elif self.failure is None:
+            self.failure = _explained(error)
+
+    def forget(self) -> None:
+        """Nobody knows any more of what is under way."""
+        self._again.extend(self.under_way.values())
+        self.under_way.clear()
+        self._ended = SimpleQueue()
+
+
 class TaskLoop:
     """Tasks on the workers of a Dask scheduler, a window of them at a time; those that are lost are submitted again."""
 
@@ -204,74 +264,52 @@ class TaskLoop:
         on_device: bool = False,
     ) -> Iterator[tuple[SpecT, ResultT]]:
         """See `Executor.run`."""
-        waiting = iter(specs)
-        again: deque[_Job[SpecT, ResultT]] = deque()
-        under_way: dict[Future, _Job[SpecT, ResultT]] = {}
-        ended: SimpleQueue[Future] = SimpleQueue()
-        failure: BaseException | None = None
-
-        def next_job() -> _Job[SpecT, ResultT] | None:
-            if failure is not None or stop():
-                return None
-            if again:
-                return again.popleft()
-            return next((_Job(function, spec) for spec in waiting), None)
-
-        def top_up() -> None:
-            while len(under_way) < _WINDOW * max(1, self._slots(on_device=on_device)):
-                job = next_job()
-                if job is None:
-                    return
-                resources = self._resources(on_device=on_device)
-                future = self._client.submit(self._wrapped(job.function), job.spec, pure=False, resources=resources)
-                under_way[future] = job
-                future.add_done_callback(ended.put)
-
-        self._settled = False
-        top_up()
-        looked = time.monotonic()
-        while under_way:
-            with suppress(Empty):
-                future = ended.get(timeout=_PULSE_S)
-                job = under_way.pop(future)
-                outcome = _outcome(future)
+        tasks = _Tasks(function, specs, rescue, stop)
+        self._settled, looked = False, time.monotonic()
+        self._top_up(tasks, on_device=on_device)
+        while tasks.under_way:
+            future = tasks.wait(_PULSE_S)
+            lost = False
+            if future is not None:
+                job, outcome = tasks.under_way.pop(future), _outcome(future)
                 del future
-                if isinstance(outcome, _Lost):
-                    again.append(job)
-                    looked = 0.0
-                elif isinstance(outcome, KilledWorker) and rescue is not None and not job.rescued:
-                    self._note_rescue()
-                    again.append(_Job(rescue, job.spec, rescued=True))
-                elif isinstance(outcome, BaseException):
-                    failure = failure or _explained(outcome)
+                if isinstance(outcome, _Result):
+                    yield job.spec, outcome.value
                 else:
-                    yield job.spec, outcome
-            if time.monotonic() - looked > _PULSE_S:
+                    lost, rescues = outcome is None, tasks.rescues
+                    tasks.settle(job, outcome)
+                    if tasks.rescues > rescues:
+                        self._note_rescue()
+            if lost or time.monotonic() - looked > _PULSE_S:
                 if not self._look():
-                    again.extend(under_way.values())
-                    under_way.clear()
-                    ended = SimpleQueue()
+                    tasks.forget()
                     self._restore(stop)
                 looked = time.monotonic()
-            top_up()
+            self._top_up(tasks, on_device=on_device)
         self._settled = True
-        if failure is not None:
-            raise failure
+        if tasks.failure is not None:
+            raise tasks.failure
+
+    def _top_up(self, tasks: _Tasks[SpecT, ResultT], *, on_device: bool) -> None:
+        """Submit as many as there is room for."""
+        while len(tasks.under_way) < _WINDOW * max(1, self._slots(on_device=on_device)):
+            job = tasks.next_job()
+            if job is None:
+                return
+            resources = self._resources(on_device=on_device)
+            future = self._client.submit(self._wrapped(job.function), job.spec, pure=False, resources=resources)
+            tasks.add(future, job)
 
 
-class _Lost:
-    """A task that nobody knows any more, or whose result went with its worker."""
-
-
-def _outcome(future: Future) -> Any:
-    """What a future that has ended holds: a result, an exception, or that it was lost."""
+def _outcome(future: Future) -> _Result[Any] | BaseException | None:
+    """What a future that has ended holds; None if its task is lost, or its result went with the worker that had it."""
     if future.status in ("cancelled", "lost"):
-        return _Lost()
+        return None
     try:
-        error = future.exception(timeout=_RESULT_S)
-        return future.result(timeout=_RESULT_S) if error is None else error
-    except (CancelledError, TimeoutError, OSError):
-        return _Lost()
+        error: BaseException | None = future.exception(timeout=_RESULT_S)
+        return error if error is not None else _Result(future.result(timeout=_RESULT_S))
+    except (CancelledError, OSError):  # TimeoutError is one
+        return None
 
 
 class _WarmWorker(WorkerPlugin):  # type: ignore[misc]  # Dask ships no types
@@ -329,6 +367,11 @@ class DaskExecutor(TaskLoop):
     def _slots(self, *, on_device: bool) -> int:
         return self._workers
 
+    def _look(self) -> bool:
+        if len(self._cluster.scheduler_info["workers"]) < self._workers:
+            self._cluster.scale(self._workers)  # starts those anew that Dask has given up; no others
+        return True
+
     def _note_rescue(self) -> None:
         if self._note is not None:
             self._note(RESCUE_NOTE)
@@ -359,11 +402,13 @@ def quiet_dask() -> None:
         {
             "distributed.scheduler.allowed-failures": 3,
             "distributed.comm.timeouts.connect": "60s",
+            "distributed.deploy.lost-worker-timeout": "600s",  # on a busy machine a worker takes its time to come back
             "distributed.worker.multiprocessing-method": "spawn",
             "distributed.logging.distributed": "critical",
         }
     )
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # Dask gives its client's logger a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def make_executor(workers: int, *, warm: Warm, note: Callable[[str], None] | None = None) -> Executor:

@@ -33,7 +33,7 @@ from manifests.records import (
     SourceStatus,
 )
 from manifests.tables import from_table, read_table, to_table, write_table
-from pipeline.apart import store_samples_apart, store_samples_guarded
+from pipeline.apart import guarded, store_samples_apart
 from pipeline.bank import BankSpec, bank_specs, create_bank, store_trajectories
 from pipeline.cluster import ClusterExecutor
 from pipeline.executor import Executor, Interruption, SerialExecutor, make_executor
@@ -535,7 +535,7 @@ def _make_samples(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None 
     run.progress.stage("samples", sum(len(s.rows) for s in specs), len(rows))
     missing = [s for s in specs if (s.key, s.shard) not in names]
     groups = made_together(run.recipe, missing, workers=run.executor.workers)
-    store = store_samples_guarded if run.alone else store_samples
+    store = guarded(store_samples) if run.alone else store_samples
     pairs = _run_missing(run, store, groups, rescue=store_samples_apart, on_device=True)
     with run.tally.phase("samples_wall", workers=run.executor.workers):
         for result in (shard for _, shards in pairs for shard in shards):

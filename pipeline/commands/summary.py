@@ -18,7 +18,7 @@ REMEDIES: dict[str, str] = {  # what to do about a sample that has no defect
     SampleStatus.NOT_CONVERGED: "npcF stayed above npcf.tolerance; raise npcf.max_cycles",
     SampleStatus.HIDDEN: "the material's own texture hides it; raise severity or area, or lower label.least_visibility",
     SampleStatus.POOR: "its quality is below sqe.least; lower that, or look at the mechanism with `maphc2f sheet`",
-    SampleStatus.CRASHED: "making it ended its process each time; see OUT/log/crashes.jsonl, and docs/cluster.md",
+    SampleStatus.CRASHED: "making it ended its process each time; OUT/log says how, more memory may help",
     SampleStatus.CROWDED: "no free place beside the other defects; lower placement.defects or the areas",
 }
 

@@ -14,6 +14,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.publishing.facts import Facts, bibtex
+from pipeline.publishing.terms import Bond
 
 __all__ = ["citation_file", "datasheet", "describe", "licences", "readme"]
 
@@ -78,8 +79,9 @@ def _header(facts: Facts) -> dict[str, Any]:
     """What a hub reads of a card."""
     licence: dict[str, Any] = {"license": facts.card_licence}
     if facts.card_licence == "other":
-        one = len(facts.terms) == 1
-        licence |= {"license_name": "see-licences" if one else "mixed", "license_link": "LICENCES.md"}
+        bonds = [bond for bond in Bond if bond is not Bond.OPEN and facts.bound(bond)]
+        name = "-".join(["mixed" if len(facts.terms) > 1 else "other", *(bond.replace(" ", "-") for bond in bonds)])
+        licence |= {"license_name": name, "license_link": "LICENCES.md"}
     return {
         "pretty_name": facts.title,
         **licence,

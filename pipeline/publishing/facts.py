@@ -18,6 +18,7 @@ __all__ = ["About", "Facts", "SourceTerms", "bibtex", "local_paths"]
 
 _DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_STRICTNESS = {bond: rank for rank, bond in enumerate(Bond)}
 
 
 @dataclass(frozen=True)
@@ -154,12 +155,14 @@ class Facts:
 
     @cached_property
     def terms(self) -> tuple[SourceTerms, ...]:
-        """Licences of the photographs, the one of most photographs first."""
+        """Licences of the photographs: the one that binds most first, and of equals that of most photographs."""
         entries: dict[str, list[LicenceInfo]] = {}
         for entry in self.info.licences:
             entries.setdefault(entry.licence, []).append(entry)
         found = [SourceTerms(text, terms_of(text), tuple(under)) for text, under in entries.items()]
-        return tuple(sorted(found, key=lambda source: (-source.photographs, source.licence)))
+        return tuple(
+            sorted(found, key=lambda source: (-_STRICTNESS[source.terms.bond], -source.photographs, source.licence))
+        )
 
     def bound(self, bond: str) -> tuple[SourceTerms, ...]:
         """Licences that bind in that way: ``non-commercial``, ``no derivatives``, ``unknown`` or ``open``."""

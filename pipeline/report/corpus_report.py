@@ -12,7 +12,7 @@
         ├── corpus.js          names, units, colours: what the gallery needs at once
         ├── columns/00000.js   what it filters and sorts by, 16,384 samples a file
         ├── ids.js             read when an id is searched for
-        ├── sheets/00000.webp  thumbnails, 64 a file, and outlines/ of their masks
+        ├── sheets/00000.webp  thumbnails, 32 a file, and outlines/ of their masks
         ├── facts/00000.js     provenance, 256 samples a file
         └── details/0000123.js the pictures of one sample
 

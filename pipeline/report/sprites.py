@@ -1,4 +1,4 @@
-"""Thumbnails in sheets: 64 samples a WebP file, eight across, and a second sheet with the outlines of their masks.
+"""Thumbnails in sheets: 32 samples a WebP file, eight across, and a second sheet with the outlines of their masks.
 
 A page loads only the sheets of the samples in view. A sheet of outlines is transparent but for a line around each
 mask, drawn on the thumbnail's grid, so that a thumbnail can be seen with and without it.
@@ -16,7 +16,7 @@ from scipy import ndimage
 
 __all__ = ["ACROSS", "PER_SHEET", "SIDE_PX", "encode", "outline", "sheets", "thumbnail"]
 
-PER_SHEET = 64
+PER_SHEET = 32
 ACROSS = 8
 SIDE_PX = 128
 _QUALITY = 80  # of WebP; a defect of one grey level is seen in the detail, not here

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline import cli
 from pipeline.extension import Wish, extend
 from pipeline.generate import generate
 from pipeline.recipe import Recipe
@@ -153,6 +154,22 @@ def rich(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> Path:
 def copied_rich(rich: Path, tmp_path: Path) -> Path:
     """A copy of the rich corpus to be damaged."""
     return Path(shutil.copytree(rich, tmp_path / "rich"))
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """``maphc2f`` within this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["maphc2f", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, shown.out, shown.err
+
+    return run
 
 
 @pytest.fixture

@@ -197,6 +197,13 @@ def test_task_that_kills_every_worker_is_an_error_that_says_what_to_do(two_worke
         list(two_workers.run(die, range(1), stop=never))
 
 
+def test_workers_that_dask_has_given_up_are_started_anew(two_workers: DaskExecutor) -> None:
+    cluster = two_workers._cluster
+    for name in list(cluster.workers):  # as it does with those that are too slow to come back
+        cluster.sync(cluster.workers.pop(name).close)
+    assert sorted(two_workers.run(make_square(), range(4), stop=never)) == [(k, k * k) for k in range(4)]
+
+
 ALONE = """
 import os, signal, sys, tempfile, time
 import psutil

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from manifests import layout
+from manifests.console import ConsoleProgress
 from manifests.errors import OutputError
-from manifests.records import BankRecord
+from pipeline.generate import generate
 from pipeline.merging import merge_corpora
 from pipeline.repair import repair_corpus
-from pipeline.store import read_identity, read_valid_commits
-from pipeline.verification import verify_corpus
-from tests.pipeline.conftest import CommandLine, digest
-from tests.pipeline.test_generate import wait_for
+from tests.pipeline.conftest import digest
+from tests.pipeline.test_generate import small_recipe
 from tests.pipeline.test_verification import flip
-
-if TYPE_CHECKING:
-    from subprocess import Popen
 
 PAGE = 4096
 NOBODY = 65534
+Command = Callable[..., tuple[int, str, str]]
 
 
 def mount(*arguments: str | Path) -> bool:
@@ -42,20 +38,19 @@ class Disk:
     """A small disk of our own in memory."""
 
     root: Path
-    mounted: list[Path] = field(default_factory=list)
 
     def resize(self, size: str) -> None:
         assert mount("-o", f"remount,size={size}", self.root)
 
     @contextmanager
-    def read_only(self, folder: Path) -> Iterator[None]:
-        """What lies below a folder can be read and not written, whoever asks."""
-        assert mount("--bind", folder, folder)
+    def read_only(self) -> Iterator[None]:
+        """It can be read and not written, whoever asks; what is open already stays so."""
+        assert mount("--bind", self.root, self.root)
         try:
-            assert mount("-o", "remount,bind,ro", folder)
+            assert mount("-o", "remount,bind,ro", self.root)
             yield
         finally:
-            subprocess.run(["umount", str(folder)], check=True)
+            subprocess.run(["umount", str(self.root)], check=True)
 
 
 @pytest.fixture
@@ -68,67 +63,94 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     subprocess.run(["umount", "--lazy", str(root)], check=True)
 
 
+@dataclass(frozen=True)
+class Tiny:
+    """A corpus of four samples, and the recipe that it was made from, as a file."""
+
+    recipe: Path
+    out: Path
+    digest: dict[str, str]
+
+
+@pytest.fixture
+def tiny(photographs: Path, tmp_path: Path) -> Tiny:
+    cracks = {"fracture": {"grid": 32, "snapshots": 4}}
+    # two shards of the bank and two of samples: something is finished when the fault comes, and something is not
+    recipe = small_recipe(photographs, count=4, size=32, bank={"trajectories": 20, "groups": 2}, mechanisms=cracks)
+    generate(tmp_path / "undisturbed", recipe, workers=1)
+    described = tmp_path / "recipe.yaml"
+    described.write_text(recipe.model_dump_json(), encoding="utf-8")  # JSON is YAML
+    return Tiny(described, tmp_path / "undisturbed", digest(tmp_path / "undisturbed"))
+
+
 def pages(out: Path) -> int:
     """Bytes that a corpus takes of a disk with pages."""
     return sum(-(-path.stat().st_size // PAGE) * PAGE for path in out.rglob("*") if path.is_file())
 
 
-def one_line(done: subprocess.CompletedProcess[str] | tuple[int, str]) -> str:
-    code, said = done if isinstance(done, tuple) else (done.returncode, done.stderr)
+def one_line(ended: tuple[int, str, str]) -> str:
+    code, _, said = ended
     assert code == 2, said
     assert said.count("\n") == 1, said
     assert said.startswith("error: ")
     return said
 
 
-def finished_records(out: Path) -> dict[str, str]:
-    """Records, and the files that they name."""
-    return {name: sha256 for name, sha256 in digest(out).items() if name.startswith("commits/")}
+def finished_records(out: Path, whole: dict[str, str]) -> int:
+    """Finished shards of a run that was stopped: every record, and every file that one names, is as it will be."""
+    found = digest(out)
+    records = [name for name in found if name.startswith("commits/") and name.endswith(".json")]
+    named = [file["path"] for name in records for file in json.loads((out / name).read_bytes())["files"]]
+    assert {name: found.get(name) for name in (*records, *named)} == {name: whole[name] for name in (*records, *named)}
+    assert not (out / layout.CORPUS).exists()
+    return len(records)
 
 
-def stopped_by(fault: Callable[[], None], process: Popen[str]) -> str:
-    """The line that a run ends with, after it was held still while something happened to its disk."""
-    os.killpg(process.pid, signal.SIGSTOP)
-    fault()
-    os.killpg(process.pid, signal.SIGCONT)
-    _, said = process.communicate(timeout=120)
-    return one_line((process.returncode, said))
+def goes_on(command: Command, arguments: tuple[object, ...], tiny: Tiny, out: Path) -> None:
+    code, said, complaint = command(*arguments)
+    assert code == 0, complaint
+    assert "kept from an earlier run" in said
+    assert digest(out) == tiny.digest
+
+
+def at_first_bank_shard(monkeypatch: pytest.MonkeyPatch, fault: Callable[[], object]) -> None:
+    """Let something happen to the disk while a run goes on, once."""
+    advance, happened = ConsoleProgress.advance, []
+
+    def advanced(self: ConsoleProgress, items: int, failures: int) -> None:
+        advance(self, items, failures)
+        if items == 16 and not happened:
+            happened.append(fault())
+
+    monkeypatch.setattr(ConsoleProgress, "advance", advanced)
 
 
 # ---------------------------------------------------------------- full
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
 def test_disk_that_fills_up_keeps_what_is_finished_and_the_same_command_goes_on(
-    workers: str, disk: Disk, maphc2f: CommandLine, recipe_file: Path, finished: Path, finished_digest: dict[str, str]
+    disk: Disk, command: Command, tiny: Tiny
 ) -> None:
-    disk.resize(str(pages(finished) * 7 // 10))
-    out = disk.root / "out"
-    command = ("generate", out, "--config", recipe_file, "--workers", workers)
-    assert "the disk is full" in one_line(maphc2f.run(*command))
-    kept = finished_records(out)
-    assert len(kept) >= 3
-    assert len(read_valid_commits(out, "bank", BankRecord, read_identity(out).recipe)) >= 1
-    assert not (out / layout.CORPUS).exists()
+    out, seen = disk.root / "out", set()
+    arguments = ("generate", out, "--config", tiny.recipe)
+    for share in (4, 7, 9):
+        disk.resize(str(pages(tiny.out) * share // 10))
+        assert "the disk is full" in one_line(command(*arguments))
+        seen.add(finished_records(out, tiny.digest))
+    assert max(seen) >= 2
     disk.resize("64m")
-    done = maphc2f.run(*command)
-    assert done.returncode == 0, done.stderr
-    assert "kept from an earlier run" in done.stdout
-    assert digest(out) == finished_digest
-    assert kept.items() <= finished_digest.items()
+    goes_on(command, arguments, tiny, out)
 
 
-def test_merge_and_repair_on_a_full_disk_leave_no_half_file_and_go_on(
-    disk: Disk, finished: Path, finished_digest: dict[str, str]
-) -> None:
-    disk.resize(str(pages(finished) // 2))
+def test_merge_and_repair_on_a_full_disk_leave_no_half_file_and_go_on(disk: Disk, tiny: Tiny) -> None:
     out = disk.root / "out"
+    disk.resize(str(pages(tiny.out) // 2))
     with pytest.raises(OutputError, match="the disk is full"):
-        merge_corpora([finished], out)
-    assert all(finished_digest[name] == sha256 for name, sha256 in digest(out).items())
+        merge_corpora([tiny.out], out)
+    assert finished_records(out, tiny.digest) >= 1
     disk.resize("64m")
-    merge_corpora([finished], out)
-    assert digest(out) == finished_digest
+    merge_corpora([tiny.out], out)
+    assert digest(out) == tiny.digest
     flip(out / "bank/fracture/damage/c/0/0/0/0", 99)
     damaged = digest(out)
     disk.resize(str(pages(out) + 20 * PAGE))
@@ -137,80 +159,70 @@ def test_merge_and_repair_on_a_full_disk_leave_no_half_file_and_go_on(
     assert digest(out) == damaged
     disk.resize("64m")
     repair_corpus(out)
-    assert digest(out) == finished_digest
+    assert digest(out) == tiny.digest
 
 
 # ---------------------------------------------------------------- read-only
 
 
 def test_disk_that_turns_read_only_keeps_what_is_finished_and_the_same_command_goes_on(
-    disk: Disk, maphc2f: CommandLine, recipe_file: Path, finished_digest: dict[str, str]
+    disk: Disk, command: Command, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = disk.root / "out"
-    command = ("generate", out, "--config", recipe_file)
-    process = maphc2f.start(*command)
-    wait_for(lambda: any((out / "commits").glob("bank--*")), process)
-    fault = disk.read_only(disk.root)
-    said = stopped_by(lambda: fault.__enter__(), process)
-    kept = finished_records(out)
-    fault.__exit__(None, None, None)
-    assert "the file system is read-only" in said
-    assert 3 <= len(kept) < len([name for name in finished_digest if name.startswith("commits/")])
-    done = maphc2f.run(*command)
-    assert done.returncode == 0, done.stderr
-    assert digest(out) == finished_digest
+    arguments = ("generate", out, "--config", tiny.recipe)
+    with ExitStack() as fault:
+        at_first_bank_shard(monkeypatch, lambda: fault.enter_context(disk.read_only()))
+        assert "the file system is read-only" in one_line(command(*arguments))
+        assert finished_records(out, tiny.digest) == 2  # the photographs, and 16 trajectories of 20
+    goes_on(command, arguments, tiny, out)
 
 
 # ---------------------------------------------------------------- permission
 
 
-@dataclass(frozen=True)
-class Unprivileged(CommandLine):
-    """The command of a user to whom modes apply; root is told nothing by them."""
-
-    under: Sequence[str] = ()
-
-    def start(self, *arguments: str | Path) -> Popen[str]:
-        return CommandLine(self.folder, self.environment, [*self.under, *self.command]).start(*arguments)
-
-
-@pytest.fixture
-def unprivileged() -> Iterator[Unprivileged]:
-    """As nobody, in a folder of nobody's."""
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """As a user to whom modes apply: root is told nothing by them."""
     if os.geteuid():
-        own = Path(tempfile.mkdtemp())
-        yield Unprivileged(own)
-    else:
-        if not shutil.which("setpriv"):
-            pytest.skip("there is no setpriv to run as another user")
-        own = Path(tempfile.mkdtemp())
-        os.chown(own, NOBODY, NOBODY)
-        environment = {**CommandLine(own).environment, "HOME": str(own), "NUMBA_CACHE_DIR": str(own / "numba")}
-        under = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-        yield Unprivileged(own, environment, under=under)
-    shutil.rmtree(own)
+        yield
+        return
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 
 
 def test_permission_that_is_lost_keeps_what_is_finished_and_the_same_command_goes_on(
-    unprivileged: Unprivileged, recipe_text: str, finished_digest: dict[str, str]
+    command: Command, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe, out = unprivileged.folder / "recipe.yaml", unprivileged.folder / "out"
-    recipe.write_text(recipe_text, encoding="utf-8")
-    process = unprivileged.start("generate", out, "--config", recipe)
-    wait_for(lambda: any((out / "commits").glob("bank--*")), process, seconds=120.0)
-    folders = [path for path in (out, *out.rglob("*")) if path.is_dir()]
+    with tempfile.TemporaryDirectory() as folder:  # others may not look into pytest's
+        own = Path(folder)
+        photographs = json.loads(tiny.recipe.read_text())["sources"][0]["path"]
+        shutil.copytree(photographs, own / "photographs")
+        (own / "recipe.yaml").write_text(tiny.recipe.read_text().replace(photographs, str(own / "photographs")))
+        if not os.geteuid():
+            for path in (own, *own.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+        out, lost = own / "out", list[Path]()
 
-    def lose() -> None:
-        for folder in folders:
-            folder.chmod(0o555)
+        def lose() -> None:
+            lost.extend(path for path in (out, *out.rglob("*")) if path.is_dir())
+            for closed in lost:
+                closed.chmod(0o555)
 
-    said = stopped_by(lose, process)
-    assert "permission is denied; give a folder that can be written to" in said
-    assert len(finished_records(out)) >= 3
-    for folder in folders:
-        folder.chmod(0o755)
-    process = unprivileged.start("generate", out, "--config", recipe)
-    _, complaint = process.communicate(timeout=170)
-    assert process.returncode == 0, complaint
-    assert digest(out) == finished_digest
-    assert verify_corpus(out).problems == ()
+        at_first_bank_shard(monkeypatch, lose)
+        with as_nobody():
+            said = one_line(command("generate", out, "--config", own / "recipe.yaml"))
+            assert "permission is denied; give a folder that can be written to" in said
+            assert len(list((out / "commits").glob("*.json"))) == 2
+            for closed in lost:
+                closed.chmod(0o755)
+            code, said, complaint = command("generate", out, "--config", own / "recipe.yaml")
+        assert code == 0, complaint
+        assert "kept from an earlier run" in said
+        found = digest(out)  # the recipe names another folder, and records name the recipe
+        same = [name for name in found if name.startswith(("data/", "bank/")) or name.endswith(".parquet")]
+        assert {name: found[name] for name in same} == {name: tiny.digest[name] for name in same}

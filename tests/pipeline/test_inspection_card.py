@@ -147,7 +147,7 @@ def test_larger_picture_is_reduced_to_its_panel() -> None:
 
 def test_facts_name_the_sample_its_defects_and_its_photograph(corpus: Corpus) -> None:
     for sample in (corpus[0], corpus[5]):
-        band = card._band(sample, card._sources(corpus))
+        band = card._band(sample, card.photographs(corpus))
         title, figures = card._facts(band)
         record = sample.record
         for defect in record.defects:
@@ -164,7 +164,7 @@ def test_facts_name_the_sample_its_defects_and_its_photograph(corpus: Corpus) ->
 
 @pytest.mark.parametrize("light", [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.6, -0.8)])
 def test_arrow_points_away_from_the_light(light: tuple[float, float], corpus: Corpus) -> None:
-    (source, *_) = card._sources(corpus).values()
+    (source, *_) = card.photographs(corpus).values()
     picture = Image.new("L", (80, 80))
     lit = source.model_copy(update={"light_y": light[0], "light_x": light[1]})
     canvas = Image.new("RGB", picture.size)

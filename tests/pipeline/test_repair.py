@@ -83,29 +83,30 @@ def test_any_flipped_bits_are_named_and_restored_and_nothing_else_is_touched(
     assert [name for name in before if name not in chosen and after[name] != before[name]] == []
 
 
-def test_lost_files_come_back(scored: Path, out: Path) -> None:
-    one_of_each = {kind(name): name for name in files(out) if name != layout.CONFIG}
+def test_lost_files_come_back_with_those_that_follow_from_them(scored: Path, out: Path) -> None:
+    lost = {kind(name): name for name in files(out) if name not in {layout.CONFIG, layout.CORPUS}}.values()
     before = stamps(out)
-    for name in one_of_each.values():
+    for name in lost:
         (out / name).unlink()
-    (out / layout.MANIFEST).write_bytes(b"")  # else nothing would say that the corpus was finished
-    with pytest.raises(CorpusError, match="tells whose it is"):
-        repair_corpus(_without_scores(out, torn=True))
-    shutil.rmtree(out / layout.SCORES)
-    score = next((scored / layout.SCORES).iterdir())
-    (out / layout.SCORES).mkdir()
-    shutil.copy2(score, out / layout.SCORES)
-    repair_corpus(out)
+    assert set(repair_corpus(out).restored) == set(lost)
     assert digest(out) == digest(scored)
-    lost = {*one_of_each.values(), layout.MANIFEST}
     after = stamps(out)
-    assert [n for n in before if n not in lost and n.split("/")[0] != "scores" and after[n] != before[n]] == []
+    assert [name for name in before if name not in lost and after[name] != before[name]] == []
 
 
-def _without_scores(out: Path, *, torn: bool) -> Path:
-    (out / layout.SCORES).mkdir(exist_ok=True)
-    (out / layout.SCORES / "529231096d51.parquet").write_bytes(b"torn" if torn else b"")
-    return out
+def test_lost_corpus_json_and_config_json_come_back_one_by_the_other(scored: Path, out: Path) -> None:
+    for name in (layout.CORPUS, layout.CONFIG):
+        (out / name).unlink()
+        assert repair_corpus(out).restored == (name,)
+        assert digest(out) == digest(scored)
+
+
+def test_damaged_table_of_scores_that_nothing_tells_of_is_named(out: Path) -> None:
+    table = next((out / layout.SCORES).iterdir())
+    (out / layout.CORPUS).unlink()
+    table.rename(table.with_name("0123456789ab.parquet")).write_bytes(b"torn")
+    with pytest.raises(ConfigError, match=r"0123456789ab\.parquet: is damaged; give the estimator"):
+        repair_corpus(out)
 
 
 def test_whole_corpus_is_left_alone(out: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -24,9 +24,7 @@ from pipeline.sharing import Share, missing_of, parse_range, share_of, whole_sha
 from tests.pipeline.conftest import digest
 from tests.pipeline.test_planning import category, recipe_of
 
-if TYPE_CHECKING:
-    from tests.pipeline.conftest import CommandLine
-
+Command = Callable[..., tuple[int, str, str]]
 CATEGORIES = [category("few", 3), category("many", 17)]
 SHARED = recipe_of(count=60, store={"shard_images": 7})
 PLAN = make_plan(SHARED, CATEGORIES, {"made/few": 1, "made/many": 1}, [20])
@@ -184,15 +182,19 @@ def test_folder_cannot_be_merged_into_itself(parts: list[Path]) -> None:
 
 
 def test_command_line_shares_and_joins(
-    parts: list[Path], finished_digest: dict[str, str], recipe_file: Path, maphc2f: CommandLine, tmp_path: Path
+    parts: list[Path], finished_digest: dict[str, str], recipe_file: Path, command: Command, tmp_path: Path
 ) -> None:
     out = Path(shutil.copytree(parts[0], tmp_path / "out"))
-    done = maphc2f.run("generate", out, "--config", recipe_file, "--range", "11:24", "--bank", parts[1])
-    assert done.returncode == 0, done.stderr
-    assert "samples 12:24, which are the whole shards nearest to 11:24" in done.stdout
-    assert "nothing is left" in done.stdout
+    code, said, _ = command("generate", out, "--config", recipe_file, "--range", "11:24", "--bank", parts[1])
+    assert code == 0
+    assert "samples 10:24, which are the whole shards nearest to 11:24" in said
+    assert "nothing is left" in said
     assert digest(out) == finished_digest
-    done = maphc2f.run("merge", *parts, "joined")
-    assert done.returncode == 0, done.stderr
-    assert "whole and verified" in done.stdout
+    code, said, _ = command("merge", *parts, tmp_path / "joined")
+    assert code == 0
+    assert "whole and verified" in said
     assert digest(tmp_path / "joined") == finished_digest
+    code, _, complaint = command("merge", parts[0], tmp_path / "half")
+    assert code == 2
+    assert complaint.count("\n") == 1
+    assert "missing are samples 12:24 of 24" in complaint

@@ -1,9 +1,13 @@
-"""One sample: made again to the byte from its record, and shown; of every kind, and what is said if it differs."""
+"""One sample made again to the byte from its record, and shown: every kind of sample, and what is said of others."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +22,42 @@ from manifests.errors import ConfigError, CorpusError
 from manifests.layout import CONFIG, CORPUS
 from manifests.pictures import decode
 from manifests.records import SampleStatus
+from pipeline import cli
 from pipeline.generate import generate
 from pipeline.inspection_card import draw_card
 from pipeline.lookup import find_sample
 from pipeline.recipe import Recipe
 from pipeline.reproduction import png_bytes, reproduce, write_sample
 from pipeline.store import write_shard
-from tests.pipeline.conftest import RECIPE, CommandLine, surface
+from tests.pipeline.conftest import RECIPE, ROOT, CommandLine, surface
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Say = Callable[..., Said]
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Say:
+    """The entry point within this process, run in an empty folder."""
+
+    def run(*arguments: str | Path) -> Said:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["maphc2f", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert isinstance(ended.value.code, int)
+        return Said(ended.value.code, *capfd.readouterr())
+
+    return run
 
 
 def generated(out: Path, **changes: Any) -> Path:
@@ -45,10 +78,10 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
         count=12,
         bit_depth=16,
         sources=[{"kind": "folder", "path": str(folder / "deep")}],
-        mechanisms={"poisson": {}, "cutpaste": {}, "pitting": {"grid": 32, "snapshots": 4}},
+        mechanisms={"poisson": {}, "pitting": {"grid": 32, "snapshots": 4}},
         bank={"trajectories": 12, "groups": 2},
         placement={"defects": [1, 2]},
-        label={"least_visibility": 1.2, "attempts": 1},
+        label={"least_visibility": 0.3, "attempts": 1},
         store={"shard_images": 6, "stages": ["render"]},
     )
 
@@ -103,16 +136,16 @@ def test_what_differs_is_named_with_its_size(damaged: Path) -> None:
     assert found.reason.startswith("the code is the same")
 
 
-def test_another_code_version_is_the_likely_reason(damaged: Path, maphc2f: CommandLine) -> None:
+def test_another_code_version_is_the_likely_reason(damaged: Path, say: Say) -> None:
     for name in (CONFIG, CORPUS):
         told = json.loads((damaged / name).read_bytes())
         (damaged / name).write_text(json.dumps(told | {"code_version": "0.0.1+000000000000"}), encoding="utf-8")
-    done = maphc2f.run("reproduce", damaged, Corpus(damaged, statuses=None)[7].record.id)
-    assert done.returncode == 1
-    assert "differs" in done.stderr
-    assert "image: " in done.stderr
-    assert "made by code version 0.0.1+000000000000, this is" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    done = say("reproduce", damaged, Corpus(damaged, statuses=None)[7].record.id)
+    assert done.code == 1
+    assert "differs" in done.err
+    assert "image: " in done.err
+    assert "made by code version 0.0.1+000000000000, this is" in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 def test_a_changed_physics_is_seen_in_the_simulation(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,12 +160,12 @@ def test_a_changed_physics_is_seen_in_the_simulation(finished: Path, monkeypatch
     assert any(text.startswith("record: image_sha256") for text in found.differences)
 
 
-def test_the_command_makes_a_sample_again_and_writes_it(several: Path, maphc2f: CommandLine) -> None:
+def test_the_command_makes_a_sample_again_and_writes_it(several: Path, say: Say, tmp_path: Path) -> None:
     sample = Corpus(several)[3]
-    done = maphc2f.run("reproduce", several, sample.record.id[:12], "--out", "again")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1].startswith(f"the same: {sample.record.id}, every byte of record, image, mask")
-    folder = maphc2f.folder / "again"
+    done = say("reproduce", several, sample.record.id[:12], "--out", "again")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1].startswith(f"the same: {sample.record.id}, every byte of record, image, mask")
+    folder = tmp_path / "again"
     assert sorted(path.name for path in folder.iterdir()) == ["fields.npz", "image.png", "mask.png"]
     assert_array_equal(np.asarray(Image.open(folder / "image.png")), sample.image.squeeze())
     assert_array_equal(np.asarray(Image.open(folder / "mask.png")), sample.mask)
@@ -166,8 +199,8 @@ def test_the_beginning_of_an_id_is_enough_where_no_other_begins_so(finished: Pat
     for position, sample in enumerate(corpus):
         assert find_sample(corpus, sample.record.id) == position
         assert find_sample(corpus, sample.record.id[:9].upper()) == position
-    with pytest.raises(ConfigError, match=r"24 ids|[0-9]+ ids of .* begin so \(.*\.\.\.\); give more"):
-        find_sample(corpus, min("0123456789abcdef", key=lambda c: -sum(s.record.id[0] == c for s in corpus)))
+    with pytest.raises(ConfigError, match=r"[0-9]+ ids of .* begin so \(.*\); give more"):
+        find_sample(corpus, max("0123456789abcdef", key=lambda c: sum(s.record.id[0] == c for s in corpus)))
 
 
 @pytest.mark.parametrize("slip", ["swapped", "lost", "added"])
@@ -185,11 +218,11 @@ def test_an_unknown_id_is_one_line_with_the_nearest(finished: Path, slip: str) -
 
 @pytest.mark.parametrize("command", ["show", "reproduce"])
 @pytest.mark.parametrize("identity", ["", "zzzz", "[red]"])
-def test_an_id_that_is_none_is_bad_input(finished: Path, maphc2f: CommandLine, command: str, identity: str) -> None:
-    done = maphc2f.run(command, finished, identity)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert len(done.stderr.splitlines()) == 1
-    assert "Traceback" not in done.stderr
+def test_an_id_that_is_none_is_bad_input(finished: Path, say: Say, command: str, identity: str) -> None:
+    done = say(command, finished, identity)
+    assert (done.code, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 1
+    assert "Traceback" not in done.err
 
 
 def test_a_plan_that_was_tampered_with_is_found(finished: Path, tmp_path: Path) -> None:
@@ -207,17 +240,17 @@ def test_a_plan_that_was_tampered_with_is_found(finished: Path, tmp_path: Path) 
 # ---------------------------------------------------------------- shown
 
 
-def test_show_prints_the_record_and_writes_the_card(several: Path, maphc2f: CommandLine) -> None:
+def test_show_prints_the_record_and_writes_the_card(several: Path, say: Say, tmp_path: Path) -> None:
     record = Corpus(several)[0].record
-    done = maphc2f.run("show", several, record.id[:10], "--out", "card.png")
-    assert (done.returncode, done.stderr) == (0, "")
-    said = " ".join(done.stdout.split())
+    done = say("show", several, record.id[:10], "--out", "card.png")
+    assert (done.code, done.err) == (0, "")
+    said = " ".join(done.out.split())
     assert f"sample {record.id}" in said
     assert f"{record.dataset}/{record.category}" in said
     assert f"{record.area_px:,} px, {100 * record.area_fraction:.3f} % of the picture" in said
     for number, defect in enumerate(record.defects, start=1):
         assert f"{number} {defect.mechanism}" in said
-    with Image.open(maphc2f.folder / "card.png") as card:
+    with Image.open(tmp_path / "card.png") as card:
         assert card.width > 5 * 256
 
 
@@ -228,32 +261,35 @@ def test_a_card_without_stages_shows_fields_image_and_mask(finished: Path) -> No
     assert draw_card(corpus, 0).width == 2 * 28 + panels * (256 + 8) - 8
 
 
-def test_a_failed_sample_and_16_bits_are_shown(foreign: Path, maphc2f: CommandLine) -> None:
+def test_a_failed_sample_and_16_bits_are_shown(foreign: Path, say: Say, tmp_path: Path) -> None:
     corpus = Corpus(foreign, statuses=None)
     failed = next(sample.record for sample in corpus if sample.record.status is not SampleStatus.OK)
-    done = maphc2f.run("show", foreign, failed.id, "--out", "failed.png")
-    assert done.returncode == 0, done.stderr
-    assert failed.status.value in done.stdout
-    assert "none" in done.stdout
-    assert (maphc2f.folder / "failed.png").is_file()
+    done = say("show", foreign, failed.id, "--out", "failed.png")
+    assert done.code == 0, done.err
+    assert failed.status.value in done.out
+    assert "none" in done.out
+    assert (tmp_path / "failed.png").is_file()
 
 
-def test_without_a_desktop_show_says_how_to_get_the_picture(finished: Path, maphc2f: CommandLine) -> None:
-    environment = {k: v for k, v in maphc2f.environment.items() if k not in {"DISPLAY", "WAYLAND_DISPLAY"}}
-    done = CommandLine(maphc2f.folder, environment).run("show", finished, Corpus(finished)[0].record.id)
-    assert done.returncode == 0
-    assert "--out card.png writes it" in done.stdout
+def test_without_a_desktop_show_says_how_to_get_the_picture(
+    finished: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    done = say("show", finished, Corpus(finished)[0].record.id)
+    assert done.code == 0
+    assert "--out card.png writes it" in done.out
 
 
-def test_on_a_desktop_show_opens_its_viewer(finished: Path, maphc2f: CommandLine) -> None:
-    viewer = maphc2f.folder / "bin" / "xdg-open"
+def test_on_a_desktop_show_opens_its_viewer(finished: Path, tmp_path: Path) -> None:
+    viewer = tmp_path / "bin" / "xdg-open"
     viewer.parent.mkdir()
-    viewer.write_text(f'#!/bin/sh\ncp "$1" {maphc2f.folder}/seen.png\n', encoding="utf-8")
+    viewer.write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/seen.png\n', encoding="utf-8")
     viewer.chmod(0o755)
-    path = f"{viewer.parent}:{maphc2f.environment['PATH']}"
-    environment = {**maphc2f.environment, "DISPLAY": ":9", "PATH": path}
-    done = CommandLine(maphc2f.folder, environment).run("show", finished, Corpus(finished)[0].record.id)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DISPLAY": ":9"}
+    environment["PATH"] = f"{viewer.parent}:{environment['PATH']}"
+    done = CommandLine(tmp_path, environment).run("show", finished, Corpus(finished)[0].record.id)
     assert done.returncode == 0, done.stderr
     assert "--out" not in done.stdout
-    with Image.open(maphc2f.folder / "seen.png") as card:
+    with Image.open(tmp_path / "seen.png") as card:
         assert card.width > 3 * 256

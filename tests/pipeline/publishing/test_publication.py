@@ -226,6 +226,7 @@ def test_a_non_commercial_corpus_says_so_first(licensed: Callable[..., Path]) ->
     dest = licensed(NOT_COMMERCIAL)
     card = (dest / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(card[1])["license"] == "other"
+    assert yaml.safe_load(card[1])["license_name"] == "mixed-non-commercial"
     for text in (card[2], (dest / "LICENCES.md").read_text(), (dest / "datasheet.md").read_text()):
         title, _, rest = text.strip().partition("\n")
         assert title.startswith("# ")

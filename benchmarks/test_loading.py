@@ -1,0 +1,65 @@
+"""The loading benchmark works: all contenders give the same pictures; its figures are not judged here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import loading
+from manifests import Corpus
+from pipeline.generate import generate
+from pipeline.recipe import Recipe
+
+RECIPE = {
+    "count": 12,
+    "size": 64,
+    "sources": [{"kind": "builtin", "categories": ["brick", "wood_grain"]}],
+    "bank": {"trajectories": 10},
+    "mechanisms": {"pitting": {"grid": 32, "snapshots": 4}},
+    "label": {"least_visibility": 0.0},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, loading.Copies]:
+    work = tmp_path_factory.mktemp("loading")
+    generate(work / "corpus", Recipe.model_validate(RECIPE), workers=1)
+    corpus = Corpus(work / "corpus")
+    return corpus, loading.copied(corpus, work)
+
+
+# WebDataset leaves the files of its shards to the garbage collector
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+def images(loader: Any) -> torch.Tensor:
+    return torch.cat([torch.cat([batch["image"], batch["mask"]], dim=1) for batch in loader])
+
+
+def test_every_contender_gives_the_same_pictures_and_masks(made: tuple[Corpus, loading.Copies]) -> None:
+    corpus, copies = made
+    contenders = loading.contenders(corpus, copies, shuffle=False, workers=0)
+    found = {name: images(make()) for name, make in contenders.items()}
+    assert len(found) == 4
+    assert all(torch.equal(pictures, found[loading.PNG]) for pictures in found.values())
+
+
+def test_figures_become_a_page(made: tuple[Corpus, loading.Copies]) -> None:
+    corpus, copies = made
+    rows = list(loading.measure(corpus, copies, rounds=1, workers=(0,)))
+    assert {(row.order, row.name) for row in rows} == {
+        (order, name)
+        for order in ("random", "sequential")
+        for name in ("corpus, by position", "corpus, stream", loading.PNG, "WebDataset")
+    }
+    assert all(row.ratio == 1.0 for row in rows if row.name == loading.PNG)
+    text = loading.page(corpus, rows, rounds=1, command="python -m benchmarks.loading")
+    assert "written by `python -m benchmarks.loading`" in text
+    assert text.count("(1.0 x)") >= 2
+    written = Path(loading.__file__).parent.parent / "docs" / "loading.md"
+    assert written.read_text(encoding="utf-8").startswith(text.split("## How fast")[0]), "written by another release"
