@@ -353,7 +353,7 @@ def test_commands_take_an_address(command: CommandLine, uploaded: ObjectPath, re
         (("report", "here", f"s3://{BUCKET}/out"), ON_DISK),
         (("compare", "here", f"s3://{BUCKET}/out", "there"), ON_DISK),
         (("reproduce", f"s3://{BUCKET}/out", "3f9c"), ON_DISK),
-        (("sheet", "here", f"s3://{BUCKET}/sheet.png"), ON_DISK),
+        (("bank", "here", "--picture", f"s3://{BUCKET}/bank.png"), ON_DISK),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(command: CommandLine, arguments: tuple[str, ...], told: str) -> None:
