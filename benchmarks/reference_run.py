@@ -3,23 +3,26 @@
     maphc2f generate build/reference --config recipes/maphc2f-115987.yaml --scale-test --workers 2
     python -m benchmarks.reference_run build/reference       # writes docs/reference-run.md
 
-Nothing is measured here: the run wrote its own log, and corpus.json counts what came of it.
+Nothing is measured here: the run wrote its own log, and the commit records say what came of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from manifests import Corpus, layout
+from manifests import layout
 from manifests.console import duration_text
 from manifests.durable import write_atomic
 from manifests.errors import CorpusError
 from pipeline.run_log import ResourceSample, RunEntry, read_resources, read_runs, stage_lines
+from pipeline.store import read_identity
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PICTURE = Path("pictures", "reference-run.png")
@@ -56,8 +59,18 @@ def picture(curve: Sequence[ResourceSample]) -> Figure:
     return drawn
 
 
+def statuses(out: Path) -> Counter[str]:
+    """Samples by status, from the commit records: of a run that was stopped too."""
+    found: Counter[str] = Counter()
+    for path in (out / layout.COMMITS).glob("samples--*.json"):
+        found.update(row["status"] for row in json.loads(path.read_bytes())["rows"])
+    return found
+
+
 def page(out: Path, run: RunEntry, curve: Sequence[ResourceSample]) -> str:
-    info = Corpus(out).info
+    recipe, by_status = read_identity(out).recipe, statuses(out)
+    made, categories = by_status.total(), len([*(out / layout.DATA).glob("*/*/image")])
+    stopped = "" if made >= recipe.count else f" **Stopped after {made:,} of them.**"
     total = sum(path.stat().st_size for path in out.rglob("*") if path.is_file() and layout.LOG not in path.parts)
     making = run.stage_s.get("samples_wall", 0.0)
     lines = [
@@ -66,8 +79,8 @@ def page(out: Path, run: RunEntry, curve: Sequence[ResourceSample]) -> str:
         "Made by `maphc2f generate build/reference --config recipes/maphc2f-115987.yaml --scale-test --workers",
         f"{run.workers}` and `python -m benchmarks.reference_run build/reference`; do not edit by hand.",
         "",
-        f"{info.counts.total:,} samples over {len(info.counts.by_category)} categories at {info.config['size']} px, "
-        f"in one run of {run.samples:,} samples with {run.workers} workers on {run.cores} cores.",
+        f"{recipe.count:,} samples over {categories} categories at {recipe.size} px, with {run.workers} workers on "
+        f"{run.cores} cores.{stopped}",
         "The photographs are the embedded ones, in the place of MVTec AD, VisA and BTAD: what is measured is time,",
         "memory and disk.",
         "",
@@ -79,7 +92,7 @@ def page(out: Path, run: RunEntry, curve: Sequence[ResourceSample]) -> str:
         f"| making samples | {duration_text(making)} |",
         f"| **samples a second, while they are made** | **{run.samples / making:.1f}** |" if making else "",
         f"| samples a second, all of it | {run.samples / run.wall_s:.1f} |",
-        f"| bytes | {total / 1e9:.1f} GB, {total / max(info.counts.total, 1) / 1e3:.0f} kB a sample |",
+        f"| bytes | {total / 1e9:.1f} GB, {total / max(made, 1) / 1e3:.0f} kB a sample |",
         f"| files | {sum(1 for path in out.rglob('*') if path.is_file()):,} |",
         f"| most memory, main process | {run.peak_bytes.get('main', 0) / 1e9:.2f} GB |",
         f"| most memory, largest worker | {run.peak_bytes.get('worker', 0) / 1e9:.2f} GB |",
@@ -93,8 +106,8 @@ def page(out: Path, run: RunEntry, curve: Sequence[ResourceSample]) -> str:
         "| status | samples | share |",
         "|---|--:|--:|",
         *(
-            f"| `{status}` | {count:,} | {100 * count / info.counts.total:.2f} % |"
-            for status, count in sorted(info.counts.by_status.items(), key=lambda item: -item[1])
+            f"| `{status}` | {count:,} | {100 * count / made:.2f} % |"
+            for status, count in sorted(by_status.items(), key=lambda item: -item[1])
         ),
         "",
         "## Where the time goes",
