@@ -78,8 +78,9 @@ def extend(
 
 @app.command(
     rich_help_panel="Make a corpus",
-    epilog="Example, with one recipe on two machines: [cyan]maphc2f generate a --config r.yaml --range 0:5000[/cyan]   "
-    "[cyan]maphc2f generate b --config r.yaml --range 5000:[/cyan]   and then   [cyan]maphc2f merge a b out[/cyan]",
+    epilog="Example: [cyan]maphc2f merge a b out[/cyan]   after, on two machines, "
+    "[cyan]maphc2f generate a --config r.yaml --range 0:5000[/cyan]   and   "
+    "[cyan]maphc2f generate b --config r.yaml --range 5000:[/cyan]",
 )
 def merge(
     folders: Annotated[

@@ -45,6 +45,14 @@ COMMANDS = (
     "bank",
     "mechanisms",
     "schema",
+    "report",
+    "compare",
+    "show",
+    "reproduce",
+    "columns",
+    "export",
+    "publish",
+    "score",
 )
 
 
