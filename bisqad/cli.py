@@ -21,6 +21,7 @@ from manifests.command_line import run_program
 from manifests.console import ConsoleProgress
 from manifests.durable import write_atomic
 from manifests.errors import ConfigError, OutputError
+from manifests.object_store import place_of
 
 if TYPE_CHECKING:
     from bisqad.metrics import Detection, Estimate
@@ -98,6 +99,7 @@ def train(
     changes = {k: v for k, v in (("method", method), ("seed", seed), ("stage", stage)) if v is not None}
     settings = _changed(read_train_config(config), changes)
     where = _device(device)
+    place_of(corpus)  # refuses an address, which would read as a folder that is not there
     if not corpus.is_dir():
         raise ConfigError(f"{corpus}: no such folder; give a corpus that `maphc2f generate` finished")
     from bisqad.run import train as job  # torch, only where it is needed

@@ -145,7 +145,7 @@ class CorpusDataset(Dataset[Any]):
     Parameters
     ----------
     corpus : Corpus, str or Path
-        A corpus, a view of one such as ``corpus.where(category="coins")``, or its folder.
+        A corpus, a view of one such as ``corpus.where(category="coins")``, its folder, or ``s3://bucket/prefix``.
     arrays : sequence of str
         Of image, mask, source, foreground and instances, those to read.
     fields : sequence of str
@@ -335,8 +335,9 @@ class CorpusStream(IterableDataset[Any]):
         reader = self._reader
         changes = np.diff(reader.key[positions]) | np.diff(reader.shard[positions])
         for run in np.split(positions, np.flatnonzero(changes) + 1):
-            for first in range(0, len(run), _BLOCK_ROWS):
-                yield from reader.samples(run[first : first + _BLOCK_ROWS])
+            block = _BLOCK_ROWS if isinstance(reader.corpus.path, Path) else len(run)  # a bucket gives whole shards
+            for first in range(0, len(run), block):
+                yield from reader.samples(run[first : first + block])
 
 
 def _mixed(samples: Iterator[Sample], size: int, rng: np.random.Generator) -> Iterator[Sample]:

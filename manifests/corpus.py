@@ -17,22 +17,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self, cast, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import zarr
 from numpy.typing import DTypeLike, NDArray
+from obstore.exceptions import BaseError
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from zarr.storage import ObjectStore
 
 from manifests import layout
-from manifests.errors import CorpusError
-from manifests.hashing import sha256_file
+from manifests.errors import CorpusError, StorageError
+from manifests.hashing import sha256_bytes
+from manifests.object_store import ObjectPath, Place, explained, place_of, s3_store
 from manifests.records import FileRecord, SampleRecord, SampleStatus
 from manifests.selection import matching
 from manifests.shards import ShardLayout, layout_of, read_shard_rows, threads_are_safe
-from manifests.tables import completed, from_table, read_table
+from manifests.tables import completed, from_table, parse_table, read_or_refuse
 
 __all__ = [
     "Corpus",
@@ -53,6 +56,7 @@ __all__ = [
 
 _ZARRS = "zarrs.ZarrsCodecPipeline"  # decodes the rows of a shard side by side, on the threads of its process
 _LONG_RUN = 32  # rows from which on that is worth it
+_FEW = 8  # rows of a shard in a bucket that are worth a request each; of more, the whole shard is fetched
 
 Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -215,7 +219,7 @@ class Sample:
         Where the part is.
     """
 
-    root: Path
+    root: Place
     record: SampleRecord
     field_names: tuple[str, ...]
     stage_names: tuple[str, ...] = ()
@@ -223,6 +227,8 @@ class Sample:
 
     def _row(self, name: str, row: int) -> NDArray[Any]:
         key = f"{self.record.dataset}/{self.record.category}"
+        if isinstance(self.root, ObjectPath) and name in layout.SOURCE_ARRAYS:
+            return _shared_row(self.root, key, name, row).copy()
         return np.asarray(read_array(self.root, layout.DATA, key, name, row, row + 1)[0])
 
     @cached_property
@@ -263,7 +269,7 @@ class Sample:
         key = f"{self.record.dataset}/{self.record.category}"
         found = {}
         for name in self.field_names:
-            attributes = _open_array(str(self.root), layout.DATA, key, name).attrs
+            attributes = _open_array(self.root, layout.DATA, key, name).attrs
             values = self._row(name, self.record.row).astype(np.float32)
             found[name] = Field(values=values, unit=str(attributes["unit"]), meaning=str(attributes["meaning"]))
         return found
@@ -275,7 +281,7 @@ class Corpus(Sequence[Sample]):
     Parameters
     ----------
     path : str or Path
-        The corpus folder.
+        The corpus folder, or ``s3://bucket/prefix``.
     statuses : str or sequence of str, optional
         Which samples are seen; by default the accepted ones. None: all, failed ones included.
 
@@ -283,20 +289,34 @@ class Corpus(Sequence[Sample]):
     ------
     CorpusError
         The folder is not a corpus, or generate has not finished.
+    StorageError
+        The object store cannot be reached, or refuses.
     ValueError
         There is no such status.
     """
 
-    def __init__(self, path: str | Path, *, statuses: str | Sequence[str] | None = ("ok",)) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place, *, statuses: str | Sequence[str] | None = ("ok",)) -> None:
+        self.path = path if isinstance(path, ObjectPath) else place_of(path)
         self.info = _read_info(self.path)
-        _check_manifest(self.path, self.info)
-        self.table = completed(read_table(self.path / layout.MANIFEST), SampleRecord)
+        self.table = completed(_read_listed(self.path, self.info, layout.MANIFEST), SampleRecord)
         if statuses is not None:
             wanted = [statuses] if isinstance(statuses, str) else list(statuses)
             if unknown := sorted(set(wanted) - set(SampleStatus)):  # else a slip would look like an empty corpus
                 raise ValueError(f"no status {unknown[0]!r}; there are {', '.join(SampleStatus)}")
             self.table = self.table.filter(pc.is_in(self.table["status"], pa.array(wanted, pa.string())))
+
+    @property
+    def folder(self) -> Path:
+        """The corpus folder, for what needs its files.
+
+        Raises
+        ------
+        StorageError
+            The corpus is in a bucket.
+        """
+        if isinstance(self.path, ObjectPath):
+            raise StorageError(f"{self.path}: is in a bucket; this needs a folder: copy the corpus to a disk first")
+        return self.path
 
     def _view(self, table: pa.Table) -> Self:
         view = object.__new__(type(self))
@@ -349,8 +369,7 @@ class Corpus(Sequence[Sample]):
         if len(fitting) != 1:
             known = ", ".join(score.sqe_sha256[:12] for score in self.info.scores) or "none"
             raise CorpusError(f"{self.path}: estimator {sqe_sha256!r} is not one that scored it ({known})")
-        _check_listed(self.path, self.info, fitting[0].path)
-        table = read_table(self.path / fitting[0].path).to_pydict()
+        table = _read_listed(self.path, self.info, fitting[0].path).to_pydict()
         found = dict(zip(table["id"], zip(table["quality"], table["weight"], strict=True), strict=True))
         rows = np.array([found.get(identity, (0.0, 0.0)) for identity in self.table["id"].to_pylist()]).reshape(-1, 2)
         return rows[:, 0], rows[:, 1]
@@ -426,7 +445,13 @@ class Corpus(Sequence[Sample]):
             yield key, samples
 
 
-def _read_info(path: Path) -> CorpusInfo:
+@lru_cache(maxsize=256)
+def _shared_row(root: ObjectPath, key: str, name: str, row: int) -> NDArray[Any]:
+    """A photograph or its part, which many samples share: fetched once."""
+    return np.asarray(read_array(root, layout.DATA, key, name, row, row + 1)[0])
+
+
+def _read_info(path: Place) -> CorpusInfo:
     try:
         return CorpusInfo.model_validate_json((path / layout.CORPUS).read_bytes())
     except FileNotFoundError:
@@ -439,31 +464,31 @@ def _read_info(path: Path) -> CorpusInfo:
         raise CorpusError(f"{path / layout.CORPUS}: cannot be read ({str(error).splitlines()[0]})") from None
 
 
-def _check_manifest(path: Path, info: CorpusInfo) -> None:
-    if (path / layout.MANIFEST).is_file():
-        _check_listed(path, info, layout.MANIFEST)
-
-
-def _check_listed(path: Path, info: CorpusInfo, name: str) -> None:
-    """Parquet has no checksum of its own: a flipped bit in it would be read as another value."""
+def _read_listed(path: Place, info: CorpusInfo, name: str) -> pa.Table:
+    """A table that corpus.json names; Parquet has no checksum of its own: a flipped bit would be another value."""
+    data = read_or_refuse(path / name)
     for file in info.files:
-        if file.path == name and sha256_file(path / name) != file.sha256:
+        if file.path == name and sha256_bytes(data) != file.sha256:
             raise CorpusError(f"{path / name}: is not the one that {layout.CORPUS} names; run `maphc2f verify`")
+    return parse_table(path / name, data)
 
 
-def _open_array(root: str, group: str, key: str, name: str) -> Any:  # zarr.Array is generic over unexported types
-    return _opened(Path(root, group, key, name)).array
+def _open_array(root: Place, group: str, key: str, name: str) -> Any:  # zarr.Array is generic over unexported types
+    return _opened(root / f"{group}/{key}/{name}").array
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """An array, and the layout of its shards where `manifests.shards` can read them."""
+    """An array, and the layout of its shards where `manifests.shards` can read them: in files of this machine."""
 
     array: Any
     shard_layout: ShardLayout | None
 
 
-def _opened(path: Path, *, threads: bool = False) -> _Opened:
+def _opened(path: Place, *, threads: bool = False) -> _Opened:
+    if isinstance(path, ObjectPath):
+        s3_store(path.bucket)  # refuses in a forked process
+        return _opened_as_of(path, 0, 0, False)
     try:
         stamp = (path / "zarr.json").stat()
     except OSError as error:
@@ -472,26 +497,33 @@ def _opened(path: Path, *, threads: bool = False) -> _Opened:
 
 
 @lru_cache(maxsize=512)
-def _opened_as_of(path: Path, inode: int, changed_ns: int, threads: bool) -> _Opened:
+def _opened_as_of(path: Place, inode: int, changed_ns: int, threads: bool) -> _Opened:
     """Opened once, and again when the corpus was made anew in the same place."""
     try:
-        with zarr.config.set({"codec_pipeline.path": _ZARRS} if threads else {}):
-            array = zarr.open_array(path, mode="r")
+        if isinstance(path, ObjectPath):
+            array = zarr.open_array(ObjectStore(s3_store(path.bucket), read_only=True), path=path.key, mode="r")
+        else:
+            with zarr.config.set({"codec_pipeline.path": _ZARRS} if threads else {}):
+                array = zarr.open_array(path, mode="r")
         shards, chunks = array.shards, array.chunks
+    except BaseError as error:
+        raise explained(path, error) from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         # what zarr makes of damaged metadata
         raise CorpusError(f"{path}: the array cannot be opened ({type(error).__name__}: {error})") from None
     if not shards or 0 in (*shards, *chunks):
         raise CorpusError(f"{path}: the array cannot be opened (it is not stored in shards); run `maphc2f verify`")
+    if isinstance(path, ObjectPath):
+        return _Opened(array, None)
     return _Opened(array, layout_of(json.loads((path / "zarr.json").read_bytes())))
 
 
-def read_array(root: Path, group: str, key: str, name: str, start: int, stop: int) -> NDArray[Any]:
+def read_array(root: Place, group: str, key: str, name: str, start: int, stop: int) -> NDArray[Any]:
     """Rows ``start`` to ``stop`` of an array, checked by the checksum of each chunk.
 
     Parameters
     ----------
-    root : Path
+    root : Path or ObjectPath
         The corpus folder.
     group : str
         ``"data"`` or ``"bank"``.
@@ -510,47 +542,87 @@ def read_array(root: Path, group: str, key: str, name: str, start: int, stop: in
     return read_array_rows(root, group, key, name, range(start, stop))
 
 
-def read_array_rows(root: Path, group: str, key: str, name: str, rows: Sequence[int]) -> NDArray[Any]:
+def read_array_rows(root: Place, group: str, key: str, name: str, rows: Sequence[int]) -> NDArray[Any]:
     """Rows of an array in the order asked for; else as `read_array`."""
-    opened = _opened(Path(root, group, key, name))
+    opened = _opened(root / f"{group}/{key}/{name}")
     array = opened.array
     per_shard, shape = array.shards[0], (len(rows), *array.shape[1:])
     by_shard: dict[int, list[int]] = {}
     for position, row in enumerate(rows):
         by_shard.setdefault(row // per_shard, []).append(position)
-    files = {k: _shard_path(root, layout.shard_file(group, key, name, k, array.ndim)) for k in sorted(by_shard)}
+    files = {k: _shard_place(root, layout.shard_file(group, key, name, k, array.ndim)) for k in sorted(by_shard)}
     try:
+        if isinstance(root, ObjectPath):
+            return _object_rows(array, rows, by_shard)
         if isinstance(rows, range) and len(rows) >= _LONG_RUN and threads_are_safe():
-            return np.asarray(_opened(Path(root, group, key, name), threads=True).array[rows.start : rows.stop])
+            return np.asarray(_opened(root / f"{group}/{key}/{name}", threads=True).array[rows.start : rows.stop])
         if opened.shard_layout is None:
             return np.concatenate([array[row : row + 1] for row in rows]) if rows else np.empty(shape, array.dtype)
         found = np.empty(shape, dtype=array.dtype)
         for k, positions in by_shard.items():
             inside = [rows[position] - k * per_shard for position in positions]
+            file = cast("Path", files[k])
             if positions == list(range(positions[0], positions[-1] + 1)):
-                read_shard_rows(files[k], opened.shard_layout, inside, found[positions[0] : positions[-1] + 1])
+                read_shard_rows(file, opened.shard_layout, inside, found[positions[0] : positions[-1] + 1])
             else:
                 block = np.empty((len(inside), *shape[1:]), dtype=array.dtype)
-                read_shard_rows(files[k], opened.shard_layout, inside, block)
+                read_shard_rows(file, opened.shard_layout, inside, block)
                 found[positions] = block
+    except BaseError as error:
+        raise explained(next(iter(files.values())), error) from None
     except (OSError, ValueError, RuntimeError) as error:
         where = f"{next(iter(files.values()))}{' or a later shard' if len(files) > 1 else ''}"
         raise CorpusError(
-            f"{where}: rows {min(rows)} to {max(rows)} of {key}/{name} cannot be decoded ({error}); "
+            f"{where}: rows {min(rows)} to {max(rows)} of {key}/{name} cannot be decoded ({_first_line(error)}); "
             "remove it and run generate again"
         ) from None
     return found
 
 
-def _shard_path(root: Path, relative: str) -> Path:
-    """The file of a shard, which is there and lies in the corpus."""
+def _object_rows(array: Any, rows: Sequence[int], by_shard: Mapping[int, Sequence[int]]) -> NDArray[Any]:
+    """Rows of an array in a bucket: a request each where they are few, else one for each shard that they lie in."""
+    per_shard = array.shards[0]
+    if isinstance(rows, range) and rows.step == 1:  # what is read of several shards is read at once
+        if len(rows) <= _FEW:
+            return np.asarray(array[rows.start : rows.stop])
+        lowest = rows.start // per_shard * per_shard
+        whole = np.asarray(array[lowest : -(-rows.stop // per_shard) * per_shard])
+        return whole[rows.start - lowest : rows.stop - lowest]
+    found = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
+    for k, positions in by_shard.items():
+        wanted = sorted({rows[position] for position in positions})
+        block = array[k * per_shard : (k + 1) * per_shard] if len(wanted) > _FEW else array.oindex[wanted]
+        held = range(k * per_shard, (k + 1) * per_shard) if len(wanted) > _FEW else wanted
+        found[list(positions)] = block[[held.index(rows[position]) for position in positions]]
+    return found
+
+
+def _shard_place(root: Place, relative: str) -> Place:
+    """The file or object of a shard, which is there and lies in the corpus: zarr would give zeros for it."""
     try:
-        path = _resolved(root, relative)
+        place = root / relative if isinstance(root, ObjectPath) else _resolved(root, relative)
     except ValueError as error:
         raise CorpusError(f"{root}: {error}: a corpus is one folder; put what a link points to in its place") from None
-    if not path.is_file() or not path.stat().st_size:  # zarr would give zeros for it
-        raise CorpusError(f"{path}: the shard is missing or empty; run `maphc2f verify`")
-    return path
+    if not _holds(place):
+        raise CorpusError(f"{place}: the shard is missing or empty; run `maphc2f verify`")
+    return place
 
 
 _resolved = lru_cache(maxsize=4096)(layout.safe_join)  # following links takes as long as decoding a small picture
+
+
+def _holds(place: Place) -> bool:
+    if isinstance(place, ObjectPath):
+        return _object_holds(place)
+    return place.is_file() and place.stat().st_size > 0
+
+
+@lru_cache(maxsize=65536)
+def _object_holds(place: ObjectPath) -> bool:
+    """Asked once a process: the shards of a finished corpus stay."""
+    meta = place.meta()
+    return meta is not None and meta.size > 0
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

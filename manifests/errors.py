@@ -6,7 +6,8 @@
     ├── InputError (ValueError)      exit 2: what the user gave cannot be used
     │   ├── ConfigError                 a recipe or an option
     │   ├── SourceError                 photographs, data set folders, split files
-    │   └── OutputError                 the folder to write to: foreign, read-only, full
+    │   ├── OutputError                 the folder to write to: foreign, read-only, full
+    │   └── StorageError                an object store: out of reach, without the bucket, access denied
     └── CorpusError (RuntimeError)   exit 1: a stored corpus is not what it says it is
 
 A message is one line: what is wrong, where, what was expected, what was found, and what to do.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = ["ConfigError", "CorpusError", "InputError", "MaphError", "OutputError", "SourceError"]
+__all__ = ["ConfigError", "CorpusError", "InputError", "MaphError", "OutputError", "SourceError", "StorageError"]
 
 
 class MaphError(Exception):
@@ -39,6 +40,10 @@ class SourceError(InputError):
 
 class OutputError(InputError):
     """The output folder cannot be used: it holds something else, is read-only, or its disk is full."""
+
+
+class StorageError(InputError):
+    """An object store cannot be reached, has no such bucket, or refuses."""
 
 
 class CorpusError(MaphError, RuntimeError):

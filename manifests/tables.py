@@ -14,8 +14,19 @@ from pydantic.fields import FieldInfo
 
 from manifests.durable import write_atomic
 from manifests.errors import CorpusError
+from manifests.object_store import Place
 
-__all__ = ["arrow_schema", "arrow_type", "completed", "from_table", "read_table", "to_table", "write_table"]
+__all__ = [
+    "arrow_schema",
+    "arrow_type",
+    "completed",
+    "from_table",
+    "parse_table",
+    "read_or_refuse",
+    "read_table",
+    "to_table",
+    "write_table",
+]
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
@@ -115,7 +126,7 @@ def write_table(path: Path, table: pa.Table) -> None:
     write_atomic(path, sink.getvalue().to_pybytes())
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Place) -> pa.Table:
     """Read Parquet.
 
     Raises
@@ -123,7 +134,36 @@ def read_table(path: Path) -> pa.Table:
     CorpusError
         The file is missing or not whole.
     """
+    return parse_table(path, read_or_refuse(path))
+
+
+def read_or_refuse(path: Place) -> bytes:
+    """The bytes of a table's file.
+
+    Raises
+    ------
+    CorpusError
+        The file is missing, or the system refuses.
+    """
     try:
-        return pq.read_table(pa.BufferReader(path.read_bytes()))
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def parse_table(path: Place, data: bytes) -> pa.Table:
+    """The table in bytes that were read from ``path``.
+
+    Raises
+    ------
+    CorpusError
+        They are not whole.
+    """
+    try:
+        return pq.read_table(pa.BufferReader(data))
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        raise CorpusError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run generate again") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Place, error: Exception) -> CorpusError:
+    return CorpusError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run generate again")

@@ -20,7 +20,8 @@ import numpy as np
 
 from manifests import layout
 from manifests.corpus import CorpusInfo
-from manifests.errors import CorpusError
+from manifests.errors import CorpusError, InputError
+from manifests.object_store import Place
 from manifests.records import (
     AnyCommit,
     BankRecord,
@@ -38,6 +39,7 @@ from pipeline.cluster import ClusterExecutor
 from pipeline.executor import Executor, Interruption, SerialExecutor, make_executor
 from pipeline.finalise import finalise
 from pipeline.inventory import SourcesSpec, find_categories, store_sources
+from pipeline.mirror import worked_on
 from pipeline.planning import CategorySources, bank_ranges, category_rows, make_plan, samples_by_segment
 from pipeline.recipe import Recipe
 from pipeline.resources import ResourceMonitor
@@ -154,6 +156,7 @@ class _Run:
     interruption: Interruption
     progress: Progress
     tally: Tally
+    alone: bool  # tasks run in this very process, and a sample that ends it ends the run
     shared_bank: Path | None = None
     stored: bool = False  # photographs are those that the corpus holds, if it holds all; else they are looked up again
     extensions: tuple[int, ...] = ()
@@ -163,7 +166,7 @@ class _Run:
 
 
 def generate(
-    out: Path,
+    out: Place,
     recipe: Recipe,
     *,
     workers: int = 1,
@@ -178,8 +181,8 @@ def generate(
 
     Parameters
     ----------
-    out : Path
-        The corpus folder: new, empty, or begun with the same recipe.
+    out : Path or ObjectPath
+        The corpus folder, or a prefix in a bucket: new, empty, or begun with the same recipe.
     recipe : Recipe
         What to make.
     workers : int
@@ -269,13 +272,13 @@ def complete(
     return _with_run(out, recipe, Computing(), progress, announce, job, None, stored=True)
 
 
-def prepare(out: Path, recipe: Recipe, *, workers: int, progress: Progress | None = None) -> Prepared:
+def prepare(out: Place, recipe: Recipe, *, workers: int, progress: Progress | None = None) -> Prepared:
     """Take in the sources and write the plan; compute no sample."""
     return _with_run(out, recipe, Computing(workers), progress, None, _prepare, None)
 
 
 def fill_bank(
-    out: Path,
+    out: Place,
     recipe: Recipe,
     *,
     workers: int,
@@ -291,7 +294,7 @@ ResultT = TypeVar("ResultT")
 
 
 def _with_run(
-    out: Path,
+    out: Place,
     recipe: Recipe,
     computing: Computing,
     progress: Progress | None,
@@ -305,21 +308,34 @@ def _with_run(
         find_categories(recipe)  # a wrong source is said before anything is written
     if computing.scheduler is None:
         resolve_device(computing.device)  # so is a device that is not there
-    else:  # workers have working folders of their own
+    elif isinstance(out, Path):  # workers have working folders of their own
         out, shared_bank = out.absolute(), shared_bank and shared_bank.absolute()
-    open_output(out, recipe)
+    else:
+        raise InputError(f"--scheduler with {out}: expected a folder; make the corpus in one, then copy it there")
     progress = progress or SilentProgress()
-    with lock_output(out), Interruption(announce) as interruption, ResourceMonitor(out):
-        tally = Tally()
-        with tally.phase("start"):
-            executor = _executor(out, recipe, computing, progress)
-        extensions = read_identity(out).extensions
-        run = _Run(out, recipe, executor, interruption, progress, tally, shared_bank, stored, extensions)
-        try:
-            return job(run)
-        finally:
-            executor.close()
-            _write_log(run)
+    with worked_on(out) as site:
+        open_output(site.folder, recipe)
+        with lock_output(site.folder), Interruption(announce) as interruption, ResourceMonitor(site.folder):
+            tally = Tally()
+            with tally.phase("start"):
+                executor = _executor(site.folder, recipe, computing, progress)
+            run = _Run(
+                out=site.folder,
+                recipe=recipe,
+                executor=site.executor(executor),
+                interruption=interruption,
+                progress=progress,
+                tally=tally,
+                alone=isinstance(executor, SerialExecutor),
+                shared_bank=shared_bank,
+                stored=stored,
+                extensions=read_identity(site.folder).extensions,
+            )
+            try:
+                return job(run)
+            finally:
+                run.executor.close()
+                _write_log(run)
 
 
 def _executor(out: Path, recipe: Recipe, computing: Computing, progress: Progress) -> Executor:
@@ -519,8 +535,7 @@ def _make_samples(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None 
     run.progress.stage("samples", sum(len(s.rows) for s in specs), len(rows))
     missing = [s for s in specs if (s.key, s.shard) not in names]
     groups = made_together(run.recipe, missing, workers=run.executor.workers)
-    # a sample that ends its process ends the whole run where that is the same one
-    store = guarded(store_samples) if isinstance(run.executor, SerialExecutor) else store_samples
+    store = guarded(store_samples) if run.alone else store_samples
     pairs = _run_missing(run, store, groups, rescue=store_samples_apart, on_device=True)
     with run.tally.phase("samples_wall", workers=run.executor.workers):
         for result in (shard for _, shards in pairs for shard in shards):

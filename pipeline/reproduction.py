@@ -85,17 +85,17 @@ def reproduce(corpus: Corpus, position: int, *, bank_stored: bool = False) -> Re
         The plan, the sources or a shard is missing or damaged.
     """
     stored = corpus[position].record
-    recipe = read_identity(corpus.path).recipe
-    row = _planned(corpus.path, stored)
-    spec = SampleSpec(corpus.path, recipe, (row,), _sources(corpus.path, row))
+    recipe = read_identity(corpus.folder).recipe
+    row = _planned(corpus.folder, stored)
+    spec = SampleSpec(corpus.folder, recipe, (row,), _sources(corpus.folder, row))
     settle_process(1)  # as the processes that made it
     start = time.perf_counter()
-    trajectories = _trajectories(corpus.path, recipe, row, bank_stored=bank_stored)
+    trajectories = _trajectories(corpus.folder, recipe, row, bank_stored=bank_stored)
     simulated = time.perf_counter()
     made = next(make_samples([spec], trajectories=trajectories))
     finished = time.perf_counter()
-    differences = [] if bank_stored else list(_bank_differences(corpus.path, recipe, trajectories))
-    differences += _array_differences(corpus.path, recipe, stored, made)
+    differences = [] if bank_stored else list(_bank_differences(corpus.folder, recipe, trajectories))
+    differences += _array_differences(corpus.folder, recipe, stored, made)
     differences += _record_differences(stored, made.record)
     return Reproduction(
         made=made,

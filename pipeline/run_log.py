@@ -14,6 +14,7 @@ to do while a phase ran.
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections import defaultdict
@@ -27,6 +28,7 @@ from typing import TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from manifests import layout
+from manifests.object_store import Place
 from manifests.records import AnyCommit
 from pipeline.stage_clock import OTHER, StageTime, TaskCost, peak_memory, take
 from pipeline.store import output_errors
@@ -179,21 +181,21 @@ class ResourceSample(BaseModel):
 LineT = TypeVar("LineT", bound=BaseModel)
 
 
-def read_runs(out: Path) -> list[RunEntry]:
+def read_runs(out: Place) -> list[RunEntry]:
     """Runs in the log, oldest first; lines that were cut short by a kill, or are not ours, are left out."""
     return list(_lines(out, RUNS, RunEntry))
 
 
-def read_resources(out: Path) -> list[ResourceSample]:
+def read_resources(out: Place) -> list[ResourceSample]:
     """Memory curves in the log, oldest first."""
     return list(_lines(out, RESOURCES, ResourceSample))
 
 
-def _lines(out: Path, name: str, model: type[LineT]) -> Iterator[LineT]:
+def _lines(out: Place, name: str, model: type[LineT]) -> Iterator[LineT]:
     path = out / layout.LOG / name
     if not path.is_file():
         return
-    with path.open("rb") as stream:
+    with path.open("rb") if isinstance(path, Path) else io.BytesIO(path.read_bytes()) as stream:
         while line := stream.readline(_LINE_BYTES):
             try:
                 yield model.model_validate_json(line)

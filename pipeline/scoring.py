@@ -14,6 +14,7 @@ from manifests import Corpus, layout
 from manifests.corpus import Picture, ScoreInfo
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import canonical_json, sha256_bytes, sha256_file
+from manifests.object_store import Place
 from manifests.records import FileRecord
 from manifests.tables import read_table, write_table
 from pipeline.store import output_errors, write_atomic
@@ -47,7 +48,7 @@ def quality_of(samples: Sequence[Judged]) -> list[float]:
     return [round(float(value), _DECIMALS) for value in found]
 
 
-def score_corpus(out: Path, weights: Path | None, *, advance: Callable[[int, int], None] | None = None) -> ScoreInfo:
+def score_corpus(out: Place, weights: Path | None, *, advance: Callable[[int, int], None] | None = None) -> ScoreInfo:
     """Score all accepted samples of a finished corpus; adds a table beside the others, and a line to corpus.json.
 
     The table is written first and corpus.json last, each whole or not at all: a run that is stopped leaves the corpus
@@ -55,8 +56,8 @@ def score_corpus(out: Path, weights: Path | None, *, advance: Callable[[int, int
 
     Parameters
     ----------
-    out : Path
-        The corpus folder.
+    out : Path or ObjectPath
+        The corpus folder, or its prefix in a bucket.
     weights : Path, optional
         The estimator; by default the one that ships.
     advance : callable, optional
@@ -81,10 +82,12 @@ def score_corpus(out: Path, weights: Path | None, *, advance: Callable[[int, int
     name = f"{layout.SCORES}/{scorer.sha256[:12]}.parquet"
     table = _to_table(rows, scorer.sha256)
     info = ScoreInfo(path=name, sqe_sha256=scorer.sha256, samples=len(rows))
-    with output_errors(out):
-        (out / layout.SCORES).mkdir(exist_ok=True)
-        write_table(out / name, table)
-        list_score(out, info)
+    from pipeline.mirror import worked_on  # it knows the stages, and they score samples by this module
+
+    with worked_on(out) as site, output_errors(site.folder):
+        (site.folder / layout.SCORES).mkdir(exist_ok=True)
+        write_table(site.folder / name, table)
+        list_score(site.folder, info)
     return info
 
 

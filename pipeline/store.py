@@ -64,6 +64,7 @@ __all__ = [
     "shard_files",
     "stage_shard",
     "sweep",
+    "sweep_staging",
     "sweep_temporaries",
     "write_atomic",
     "write_shard",
@@ -420,8 +421,7 @@ def sweep(out: Path, keep_files: set[str], keep_commits: set[str]) -> int:
     Touches data/, bank/, commits/ and temporary files at the top; of log/ only shards that were never placed.
     """
     with output_errors(out):
-        for path in (out / _STAGING).glob(f"*{TEMPORARY_SUFFIX}"):
-            path.unlink(missing_ok=True)
+        sweep_staging(out / layout.LOG)
         commits = {p.name for p in (out / layout.COMMITS).glob("*")} - keep_commits
         gone = [out / layout.COMMITS / name for name in sorted(commits)]
         gone += [out / path for path in sorted(shard_files(out) - keep_files)]
@@ -431,6 +431,12 @@ def sweep(out: Path, keep_files: set[str], keep_commits: set[str]) -> int:
         for path in gone:
             path.unlink(missing_ok=True)
     return len(gone)
+
+
+def sweep_staging(log: Path) -> None:
+    """Remove shards that were never placed from a log folder."""
+    for path in (log / _STAGING.name).glob(f"*{TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)
 
 
 def sweep_temporaries(out: Path) -> None:

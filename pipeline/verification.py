@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from manifests import layout
 from manifests.corpus import CorpusInfo, Picture
 from manifests.errors import CorpusError
 from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
+from manifests.object_store import Place
 from manifests.records import (
     SCHEMA_VERSION,
     AnyCommit,
@@ -54,6 +55,7 @@ from physics.placement import Window
 from physics.registry import MECHANISMS
 from pipeline.finalise import summarise
 from pipeline.invariants import changed_pixels, count_picture, visible_change
+from pipeline.mirror import Lent, looked_into
 from pipeline.planning import bank_ranges
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.store import Identity, metadata_files, read_identity, read_rows
@@ -99,13 +101,13 @@ class VerificationReport:
     problems: tuple[Problem, ...]
 
 
-def verify_corpus(out: Path, *, advance: Callable[[int, int], None] | None = None) -> VerificationReport:
+def verify_corpus(out: Place, *, advance: Callable[[int, int], None] | None = None) -> VerificationReport:
     """Check a finished corpus from its files up.
 
     Parameters
     ----------
-    out : Path
-        The corpus folder.
+    out : Path or ObjectPath
+        The corpus folder, or its prefix in a bucket: its shards are then read one after another.
     advance : callable, optional
         Called with (done, total) commit records as they are checked.
 
@@ -113,7 +115,19 @@ def verify_corpus(out: Path, *, advance: Callable[[int, int], None] | None = Non
     ------
     CorpusError
         The folder is not a corpus at all.
+    StorageError
+        The object store cannot be reached, or refuses.
     """
+    with looked_into(out) as (folder, lent):
+        report = _verify(folder, advance, lent)
+    named = tuple(
+        Problem(*(text.replace(str(folder), str(out)) for text in (problem.where, problem.what)))
+        for problem in report.problems
+    )
+    return replace(report, problems=named)
+
+
+def _verify(out: Path, advance: Callable[[int, int], None] | None, lent: Lent) -> VerificationReport:
     identity = read_identity(out)
     problems = list(_check_identity(out, identity))
     if problems:  # nothing else can be judged by it
@@ -126,16 +140,12 @@ def verify_corpus(out: Path, *, advance: Callable[[int, int], None] | None = Non
     metadata = {problem.where.removesuffix("/zarr.json") for problem in broken_tables}
     files, total_bytes, samples = len(listed), sum(file.bytes for file in listed), 0
     for done, commit in enumerate(commits):
-        broken = list(_check_files(out, _name(commit), commit.files))
-        unreadable = bool(broken) or not metadata.isdisjoint(_arrays(commit))
-        problems.extend(broken)
+        with lent(commit.files):
+            found, readable = _check_commit(out, identity.recipe, commit, metadata)
+        problems.extend(found)
         files += len(commit.files)
         total_bytes += sum(file.bytes for file in commit.files)
-        if commit.stage == "samples" and not unreadable:
-            problems.extend(_check_shard(out, identity.recipe, commit))
-            samples += len(commit.rows)
-        elif not unreadable:
-            problems.extend(_check_decodes(out, commit))
+        samples += len(commit.rows) if readable and commit.stage == "samples" else 0
         if advance is not None:
             advance(done + 1, len(commits))
     problems.extend(_check_strays(out, commits, info))
@@ -161,6 +171,15 @@ def corpus_files(out: Path) -> list[FileRecord]:
     path = out / layout.CORPUS
     own = FileRecord(path=layout.CORPUS, bytes=path.stat().st_size, sha256=sha256_file(path))
     return sorted([*files.values(), *info.files, own], key=lambda file: file.path)
+
+
+def _check_commit(out: Path, recipe: Recipe, commit: AnyCommit, metadata: set[str]) -> tuple[list[Problem], bool]:
+    """What is wrong with a shard, and whether its arrays could be read at all."""
+    broken = list(_check_files(out, _name(commit), commit.files))
+    if broken or not metadata.isdisjoint(_arrays(commit)):
+        return broken, False
+    check = _check_shard(out, recipe, commit) if commit.stage == "samples" else _check_decodes(out, commit)
+    return list(check), True
 
 
 def _check_identity(out: Path, identity: Identity) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from manifests import layout
 from manifests.command_line import errors
 from manifests.console import ConsoleProgress, bytes_text, duration_text
 from manifests.corpus import Corpus
+from manifests.object_store import place_of
 from pipeline.commands.parts import generate_part
 from pipeline.commands.summary import print_summary
 from pipeline.commands.terminal import (
@@ -23,7 +24,7 @@ from pipeline.commands.terminal import (
     DeviceOption,
     KeepStagesOption,
     MechanismOption,
-    Out,
+    OutText,
     PolicyOption,
     ScaleTestOption,
     SchedulerOption,
@@ -35,6 +36,7 @@ from pipeline.commands.terminal import (
     console,
     interruptible,
     must_be_corpus,
+    must_be_folder,
     must_be_picture,
     must_be_scheduler,
     recipe_of,
@@ -54,7 +56,7 @@ __all__ = ["bank", "generate", "plan", "score", "verify"]
     "Stopped or killed? The same command goes on where it was.",
 )
 def generate(
-    out: Out,
+    place: OutText,
     config: ConfigOption = None,
     source: SourceOption = None,
     count: CountOption = None,
@@ -79,6 +81,7 @@ def generate(
     ] = False,
 ) -> None:
     """Make a corpus, or go on with one that was interrupted."""
+    out = place_of(place)
     if scheduler is not None:
         must_be_scheduler(scheduler, workers)
     recipe = recipe_of(
@@ -86,7 +89,8 @@ def generate(
     )
     shared = shared_bank_of(bank)
     if part is not None:
-        generate_part(out, recipe, part, workers=workers, scheduler=scheduler, device=device, shared_bank=shared)
+        folder = must_be_folder(out, "--range")
+        generate_part(folder, recipe, part, workers=workers, scheduler=scheduler, device=device, shared_bank=shared)
         return
     from pipeline import generate as job  # heavy imports (torch, Dask, Numba) only where and when they are needed
     from pipeline.commands.profile import print_profile
@@ -115,7 +119,7 @@ def generate(
     "More of what helped a trainer: [cyan]maphc2f plan next --config recipes/mtd.yaml --policy run/policy.json[/cyan]",
 )
 def plan(
-    out: Out,
+    place: OutText,
     config: ConfigOption = None,
     source: SourceOption = None,
     count: CountOption = None,
@@ -128,11 +132,13 @@ def plan(
     workers: WorkersOption = 1,
 ) -> None:
     """Write the plan, show it, and estimate time and disk from a few samples made for the purpose."""
+    out = place_of(place)
     recipe = recipe_of(
         config, source, count, size, seed, mechanism, policy, keep_stages=keep_stages, scale_test=scale_test
     )
     from pipeline import estimate
     from pipeline import generate as job
+    from pipeline.mirror import looked_into
 
     with ConsoleProgress(console) as progress, interruptible():
         prepared = job.prepare(out, recipe, workers=workers, progress=progress)
@@ -148,7 +154,8 @@ def plan(
         mechanisms = ", ".join(f"{name} {n:,}" for name, n in mix.items())
         table.add_row(key, f"{number:,}", f"{len(rows):,}", mechanisms, str(len({row.shard for row in rows})))
     console.print(table)
-    expected = estimate.measure(out, recipe, prepared)
+    with looked_into(out) as (folder, _):
+        expected = estimate.measure(folder, recipe, prepared)
     console.print(
         f"about [bold]{duration_text(expected.seconds / workers)}[/bold] on {workers} worker(s) and "
         f"[bold]{bytes_text(expected.bytes)}[/bold] of disk, measured on {expected.measured} samples "
@@ -160,8 +167,9 @@ def plan(
     rich_help_panel="Make a corpus",
     epilog="Example: [cyan]maphc2f verify out[/cyan]   Exit code 1 if anything is wrong.",
 )
-def verify(out: Out) -> None:
+def verify(place: OutText) -> None:
     """Check a corpus from its files up, and say exactly what is wrong."""
+    out = place_of(place)
     must_be_corpus(out)
     from pipeline.verification import verify_corpus
 
@@ -182,12 +190,13 @@ def verify(out: Out) -> None:
     "`bisqad export RUN --sqe sqe.safetensors` gives an estimator that a detector has taught.",
 )
 def score(
-    out: Out,
+    place: OutText,
     sqe: Annotated[
         Path | None, typer.Option("--sqe", metavar="FILE", help="The estimator; default: the one shipped.")
     ] = None,
 ) -> None:
     """Score the samples of a finished corpus by an estimator; no picture is touched."""
+    out = place_of(place)
     must_be_corpus(out)
     from pipeline.scoring import score_corpus
 
@@ -213,7 +222,7 @@ def score(
     "Of a corpus that is there, show its bank: [cyan]maphc2f bank out --picture bank.png[/cyan]",
 )
 def bank(
-    out: Out,
+    place: OutText,
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="PICTURE.png", help="Where to draw it; default: OUT-bank.png.")
     ] = None,
@@ -228,20 +237,24 @@ def bank(
     workers: WorkersOption = 1,
 ) -> None:
     """Simulate the trajectories that a recipe needs, or show those of a corpus: size, cost and a picture."""
-    target = picture or out.absolute().with_name(f"{out.absolute().name}-bank.png")
+    out = place_of(place)
+    beside = out.absolute() if isinstance(out, Path) else Path(out.name).absolute()
+    target = picture or beside.with_name(f"{beside.name}-bank.png")
     must_be_picture(target)
     from pipeline import generate as job
     from pipeline.bank_sheet import draw_bank
     from pipeline.bank_summary import summarise_bank
+    from pipeline.mirror import looked_into
     from pipeline.store import open_output, read_identity
 
     given = (config, source, count, size, seed, mechanism, policy)
-    is_there = (out / layout.CONFIG).is_file() and not any(given)
-    recipe = read_identity(out).recipe if is_there else recipe_of(*given)
-    if (out / layout.CORPUS).is_file():
-        if not is_there:
-            open_output(out, recipe)  # refuses another recipe than the corpus was made with
-    else:
+    with looked_into(out) as (folder, _):
+        is_there = (folder / layout.CONFIG).is_file() and not any(given)
+        recipe = read_identity(folder).recipe if is_there else recipe_of(*given)
+        is_finished = (folder / layout.CORPUS).is_file()
+        if is_finished and not is_there:
+            open_output(folder, recipe)  # refuses another recipe than the corpus was made with
+    if not is_finished:
         with ConsoleProgress(console) as progress, interruptible():
             job.fill_bank(
                 out,
@@ -251,7 +264,9 @@ def bank(
                 announce=progress.announce_stop,
                 shared_bank=shared_bank_of(shared),
             )
-    found = summarise_bank(out, recipe)
+    with looked_into(out, stages=["bank"]) as (folder, _):
+        found = summarise_bank(folder, recipe)
+        drawn = draw_bank(folder, recipe, {row.mechanism: row.unbroken for row in found})
     table = Table(title=f"bank of {recipe.name}", title_justify="left")
     for heading in ("mechanism", "trajectories", "states", "disk", "simulated in", "a trajectory", "a state"):
         table.add_column(heading, justify="left" if heading == "mechanism" else "right")
@@ -263,4 +278,4 @@ def bank(
             row.mechanism, f"{row.trajectories:,}", str(row.states), bytes_text(row.bytes), cost, per_one, per_state
         )
     console.print(table)
-    save_picture(target, draw_bank(out, recipe, {row.mechanism: row.unbroken for row in found}))
+    save_picture(target, drawn)

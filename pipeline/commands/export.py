@@ -10,7 +10,7 @@ import typer
 from manifests.console import ConsoleProgress, bytes_text
 from manifests.errors import ConfigError
 from manifests.splits import Shares
-from pipeline.commands.terminal import Out, WorkersOption, app, console, must_be_corpus
+from pipeline.commands.terminal import Out, WorkersOption, app, console, must_be_corpus, on_disk
 
 __all__ = ["export"]
 
@@ -26,7 +26,9 @@ FormatName = Literal["mvtec", "webdataset", "parquet", "coco", "yolo"]
 )
 def export(
     out: Out,
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="The folder to write.", show_default=False)],
+    dest: Annotated[
+        Path, typer.Argument(metavar="DEST", help="The folder to write.", show_default=False, callback=on_disk)
+    ],
     format_name: Annotated[
         FormatName,
         typer.Option(

@@ -26,6 +26,7 @@ from pipeline.commands.terminal import (
     console,
     interruptible,
     must_be_corpus,
+    on_disk,
     recipe_of,
     shared_bank_of,
 )
@@ -87,6 +88,7 @@ def merge(
             metavar="A B [C...] OUT",
             help="Folders that hold parts of one corpus, and the one to make.",
             show_default=False,
+            callback=on_disk,
         ),
     ],
     link: Annotated[

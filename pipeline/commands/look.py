@@ -13,10 +13,11 @@ from rich.table import Table
 from manifests.console import ConsoleProgress
 from manifests.corpus import Corpus
 from manifests.errors import ConfigError, OutputError
+from manifests.object_store import place_of
 from pipeline.commands.summary import print_summary
 from pipeline.commands.terminal import (
     ConfigOption,
-    Out,
+    OutText,
     SizeOption,
     SourceOption,
     app,
@@ -31,8 +32,9 @@ __all__ = ["info", "inspect", "mechanisms", "schema", "sheet"]
 
 
 @app.command(rich_help_panel="Look at it", epilog="Example: [cyan]maphc2f info out --json | jq .counts[/cyan]")
-def info(out: Out, as_json: Annotated[bool, typer.Option("--json", help="Print corpus.json.")] = False) -> None:
+def info(place: OutText, as_json: Annotated[bool, typer.Option("--json", help="Print corpus.json.")] = False) -> None:
     """Say what a corpus holds."""
+    out = place_of(place)
     must_be_corpus(out)
     corpus = Corpus(out)
     if as_json:
@@ -78,7 +80,7 @@ def inspect(
     "[cyan]maphc2f sheet out card.png --stages --sample 3f9c2a71d05be846[/cyan]",
 )
 def sheet(
-    out: Out,
+    place: OutText,
     picture: Annotated[Path, typer.Argument(metavar="PICTURE.png", help="The picture to write.", show_default=False)],
     mechanism: Annotated[str | None, typer.Option("--mechanism", metavar="M", help="Only this mechanism.")] = None,
     category: Annotated[str | None, typer.Option("--category", metavar="C", help="Only this category.")] = None,
@@ -91,6 +93,7 @@ def sheet(
     ] = False,
 ) -> None:
     """Draw samples side by side: source, image, mask and fields; or, with --stages, how each came to be."""
+    out = place_of(place)
     must_be_corpus(out)
     must_be_picture(picture)
     from pipeline.contact_sheet import choose_evenly, draw_sheet

@@ -10,7 +10,7 @@ import typer
 from manifests.command_line import errors
 from manifests.console import ConsoleProgress, bytes_text
 from manifests.corpus import Corpus
-from pipeline.commands.terminal import Out, app, console, must_be_corpus
+from pipeline.commands.terminal import Out, app, console, must_be_corpus, on_disk
 
 __all__ = ["publish"]
 
@@ -25,7 +25,10 @@ __all__ = ["publish"]
 def publish(
     out: Out,
     dest: Annotated[
-        Path, typer.Argument(metavar="DEST", help="The folder to write, on the same disk to share files with OUT.")
+        Path,
+        typer.Argument(
+            metavar="DEST", help="The folder to write, on the same disk to share files with OUT.", callback=on_disk
+        ),
     ],
     title: Annotated[str, typer.Option("--title", help="Of the data set; default: the name in the recipe.")] = "",
     author: Annotated[

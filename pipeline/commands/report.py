@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from manifests.console import ConsoleProgress
-from pipeline.commands.terminal import Out, app, console, must_be_corpus
+from pipeline.commands.terminal import Out, app, console, must_be_corpus, on_disk
 
 __all__ = ["compare", "report"]
 
@@ -20,7 +20,9 @@ __all__ = ["compare", "report"]
 )
 def report(
     out: Out,
-    dest: Annotated[Path, typer.Argument(metavar="REPORT", help="The folder to write.", show_default=False)],
+    dest: Annotated[
+        Path, typer.Argument(metavar="REPORT", help="The folder to write.", show_default=False, callback=on_disk)
+    ],
     details: Annotated[
         int,
         typer.Option("--details", metavar="N", min=0, help="Samples with all their pictures; the others: thumbnails."),
@@ -42,9 +44,16 @@ def report(
     "ground_truth/<type>)   [cyan]maphc2f compare out other-corpus comparison --masks 500[/cyan]",
 )
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A corpus, or a folder of defects.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="B", help="What it is compared with.", show_default=False)],
-    dest: Annotated[Path, typer.Argument(metavar="REPORT", help="The folder to write.", show_default=False)],
+    a: Annotated[
+        Path,
+        typer.Argument(metavar="A", help="A corpus, or a folder of defects.", show_default=False, callback=on_disk),
+    ],
+    b: Annotated[
+        Path, typer.Argument(metavar="B", help="What it is compared with.", show_default=False, callback=on_disk)
+    ],
+    dest: Annotated[
+        Path, typer.Argument(metavar="REPORT", help="The folder to write.", show_default=False, callback=on_disk)
+    ],
     masks: Annotated[
         int,
         typer.Option("--masks", metavar="N", min=8, help="Most masks of a mechanism or type of defect to measure."),

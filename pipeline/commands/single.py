@@ -14,7 +14,17 @@ from rich.table import Table
 from manifests.command_line import errors
 from manifests.console import duration_text
 from manifests.corpus import Corpus
-from pipeline.commands.terminal import Out, app, console, must_be_corpus, must_be_picture, save_picture
+from manifests.object_store import place_of
+from pipeline.commands.terminal import (
+    Out,
+    OutText,
+    app,
+    console,
+    must_be_corpus,
+    must_be_picture,
+    on_disk,
+    save_picture,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +46,7 @@ SampleId = Annotated[
     "Ids are in [cyan]manifest.parquet[/cyan], and below each row of [cyan]maphc2f sheet out samples.png[/cyan]",
 )
 def show(
-    out: Out,
+    place: OutText,
     sample_id: SampleId,
     picture: Annotated[
         Path | None,
@@ -44,6 +54,7 @@ def show(
     ] = None,
 ) -> None:
     """Show one sample: its record as a table, and source, fields, stages that are kept, image and mask as a picture."""
+    out = place_of(place)
     must_be_corpus(out)
     if picture is not None:
         must_be_picture(picture)
@@ -143,7 +154,9 @@ def reproduce(
     sample_id: SampleId,
     folder: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Write what was made: image.png, mask.png, fields.npz."),
+        typer.Option(
+            "--out", metavar="FOLDER", help="Write what was made: image.png, mask.png, fields.npz.", callback=on_disk
+        ),
     ] = None,
     bank_stored: Annotated[
         bool, typer.Option("--bank-stored", help="Take the corpus's own simulations instead of computing them anew.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.console import Console
 from manifests import layout
 from manifests.config import RefineStage, parse_source
 from manifests.errors import ConfigError, OutputError
+from manifests.object_store import Place, place_of
 from manifests.policy import read_policy
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "KeepStagesOption",
     "MechanismOption",
     "Out",
+    "OutText",
     "PolicyOption",
     "ScaleTestOption",
     "SchedulerOption",
@@ -39,8 +41,10 @@ __all__ = [
     "console",
     "interruptible",
     "must_be_corpus",
+    "must_be_folder",
     "must_be_picture",
     "must_be_scheduler",
+    "on_disk",
     "recipe_of",
     "save_picture",
     "shared_bank_of",
@@ -59,7 +63,23 @@ app = typer.Typer(
 )
 console = Console(highlight=False, soft_wrap=True)
 
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="The corpus folder.", show_default=False)]
+OutText = Annotated[
+    str, typer.Argument(metavar="OUT", help="The corpus folder, or s3://bucket/prefix.", show_default=False)
+]
+
+
+GivenT = TypeVar("GivenT")
+
+
+def on_disk(given: GivenT) -> GivenT:
+    """A path that must be on a disk, or several, as given: an address would else be taken for a folder of that name."""
+    for path in given if isinstance(given, list | tuple) else (given,):
+        if isinstance(path, Path):
+            place_of(path)
+    return given
+
+
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The corpus folder.", show_default=False, callback=on_disk)]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="RECIPE.yaml", help="Recipe to start from; options go before it.")
 ]
@@ -175,12 +195,21 @@ def shared_bank_of(folder: Path | None) -> Path | None:
     return folder
 
 
-def must_be_corpus(out: Path) -> None:
+def must_be_corpus(out: Place) -> None:
     """Tell a wrong path (bad input) from a corpus that is damaged or not finished (found wrong)."""
-    if not out.exists():
+    if isinstance(out, Path) and not out.exists():
         raise OutputError(f"{out}: does not exist; give the folder that generate wrote")
-    if not any((out / name).exists() for name in layout.TOP_LEVEL - {layout.DATA, layout.LOG}):
-        raise OutputError(f"{out}: is not a corpus; give the folder that generate wrote")
+    wanted = layout.TOP_LEVEL - {layout.DATA, layout.LOG}
+    there = {name for name in wanted if (out / name).exists()} if isinstance(out, Path) else wanted & {*out.names()}
+    if not there:
+        raise OutputError(f"{out}: is not a corpus; give the folder or the prefix that generate wrote")
+
+
+def must_be_folder(out: Place, option: str) -> Path:
+    """Refuse a bucket for what needs a file system that several machines write to."""
+    if isinstance(out, Path):
+        return out
+    raise OutputError(f"{option} with {out}: expected a folder; make the corpus in one, then copy it there")
 
 
 def must_be_scheduler(scheduler: str, workers: int) -> None:
@@ -195,6 +224,7 @@ def must_be_scheduler(scheduler: str, workers: int) -> None:
 
 def must_be_picture(picture: Path) -> None:
     """Refuse a name that no picture can be written to."""
+    place_of(picture)
     if picture.suffix.lower() not in _PICTURE_SUFFIXES or picture.is_dir():
         raise OutputError(
             f"{picture}: expected a picture's name that ends in {', '.join(_PICTURE_SUFFIXES)}, "

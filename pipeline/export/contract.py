@@ -103,7 +103,7 @@ def samples_of(export: Export, part: Part) -> Iterator[Sample]:
         sample = view[k]
         found = sha256_bytes(sample.image.tobytes()), sha256_bytes(sample.mask.tobytes())
         if found != (sample.record.image_sha256, sample.record.mask_sha256):
-            raise _not_as_named(export.corpus.path, sample)
+            raise _not_as_named(export.corpus.folder, sample)
         yield sample
 
 

@@ -200,7 +200,7 @@ def _identity(export: Export, options: Options, per_part: int) -> Identity:
         format=options.format,
         corpus=export.info.name,
         config_sha256=export.info.config_sha256,
-        manifest_sha256=sha256_file(export.corpus.path / layout.MANIFEST),
+        manifest_sha256=sha256_file(export.corpus.folder / layout.MANIFEST),
         code_version=code_version(),
         where=options.where,
         limit=options.limit,

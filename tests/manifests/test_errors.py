@@ -7,9 +7,9 @@ import pickle
 import pytest
 
 from manifests import errors
-from manifests.errors import ConfigError, CorpusError, InputError, MaphError, OutputError, SourceError
+from manifests.errors import ConfigError, CorpusError, InputError, MaphError, OutputError, SourceError, StorageError
 
-ALL = [MaphError, InputError, ConfigError, SourceError, OutputError, CorpusError]
+ALL = [MaphError, InputError, ConfigError, SourceError, OutputError, StorageError, CorpusError]
 
 
 def test_every_public_error_is_tested_here() -> None:
@@ -24,7 +24,7 @@ def test_error_survives_pickling(kind: type[MaphError]) -> None:
     assert again.exit_code == kind.exit_code
 
 
-@pytest.mark.parametrize(("kind", "code"), [(InputError, 2), (OutputError, 2), (CorpusError, 1)])
+@pytest.mark.parametrize(("kind", "code"), [(InputError, 2), (OutputError, 2), (StorageError, 2), (CorpusError, 1)])
 def test_exit_codes(kind: type[MaphError], code: int) -> None:
     assert kind.exit_code == code
 

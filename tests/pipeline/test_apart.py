@@ -21,6 +21,7 @@ from manifests import Corpus
 from manifests.records import SampleStatus
 from pipeline.verification import verify_corpus
 from tests.pipeline.conftest import ROOT, CommandLine
+from tests.s3_proxy import BUCKET, Bucket, Proxy
 
 POISONED = 17  # a sample by index
 POISON = """
@@ -108,6 +109,32 @@ def test_one_worker_that_died_twice_at_one_shard_goes_on_without_the_sample(
     maphc2f = poisoned(FAULT, POISONED)
     ends = [maphc2f.run(*command) for _ in range(3)]
     assert [done.returncode for done in ends] == [-11, -11, 0], ends[-1].stderr
+    assert_only_this_crashed(tmp_path / "out", finished)
+    assert crashes(tmp_path / "out") == [(POISONED, "SIGSEGV", 1), (POISONED, "SIGSEGV", 2)]
+    assert "Segmentation fault" in (tmp_path / "out" / "log" / "crashes.txt").read_text()
+    assert not (tmp_path / "out" / "log" / "under_way.json").exists()
+
+
+@pytest.mark.parametrize(("workers", "ends"), [("1", [-11, -11, 0]), ("2", [0])])
+def test_in_a_bucket_too_one_sample_alone_is_lost(
+    s3: Proxy,
+    bucket: Bucket,
+    poisoned: Callable[..., CommandLine],
+    recipe_file: Path,
+    finished: Path,
+    tmp_path: Path,
+    workers: str,
+    ends: list[int],
+) -> None:
+    prefix = f"crashed{workers}"
+    command = ("generate", f"s3://{BUCKET}/{prefix}", "--config", recipe_file, "--bank", finished, "--workers", workers)
+    maphc2f = poisoned(FAULT, POISONED)
+    done = [maphc2f.run(*command) for _ in ends]
+    assert [one.returncode for one in done] == ends, done[-1].stderr
+    for name, data in bucket.objects(prefix).items():
+        path = tmp_path / "out" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
     assert_only_this_crashed(tmp_path / "out", finished)
     assert crashes(tmp_path / "out") == [(POISONED, "SIGSEGV", 1), (POISONED, "SIGSEGV", 2)]
     assert "Segmentation fault" in (tmp_path / "out" / "log" / "crashes.txt").read_text()
