@@ -116,7 +116,7 @@ def test_pictures_come_out_as_they_went_in_and_masks_as_flags(inputs, device):
     assert found.mask.shape == inputs.foreground.shape
     for values in (found.contrast, found.residual, found.cycles):
         assert values.shape == (len(inputs.source),)
-    assert set(found.seconds) == {"render", "npcf", "npcf++", "label"}
+    assert set(found.seconds) == {"paste", "render", "npcf", "npcf++", "label", "visibility"}
 
 
 def test_a_crack_is_seen_labelled_and_solved_for(inputs, device):
