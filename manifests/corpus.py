@@ -600,7 +600,7 @@ def _object_rows(array: Any, rows: Sequence[int], by_shard: Mapping[int, Sequenc
 def _shard_place(root: Place, relative: str) -> Place:
     """The file or object of a shard, which is there and lies in the corpus: zarr would give zeros for it."""
     try:
-        place = root / relative if isinstance(root, ObjectPath) else _resolved(root, relative)
+        place = root / relative if isinstance(root, ObjectPath) else _resolved(Path.cwd(), root, relative)
     except ValueError as error:
         raise CorpusError(f"{root}: {error}: a corpus is one folder; put what a link points to in its place") from None
     if not _holds(place):
@@ -608,7 +608,10 @@ def _shard_place(root: Place, relative: str) -> Place:
     return place
 
 
-_resolved = lru_cache(maxsize=4096)(layout.safe_join)  # following links takes as long as decoding a small picture
+@lru_cache(maxsize=4096)
+def _resolved(here: Path, root: Path, relative: str) -> Path:
+    """Kept, because following links takes as long as decoding a small picture; ``root`` may be relative to ``here``."""
+    return layout.safe_join(here / root, relative)
 
 
 def _holds(place: Place) -> bool:

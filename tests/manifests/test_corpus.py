@@ -512,3 +512,15 @@ def test_link_that_leads_out_of_the_corpus_is_not_followed(copied: Stored) -> No
 def test_corpus_json_is_canonical(stored: Stored) -> None:
     text = (stored.path / layout.CORPUS).read_text()
     assert json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n" == text
+
+
+def test_a_relative_path_is_another_corpus_in_another_folder(
+    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(stored.path, tmp_path / name / "out")
+    monkeypatch.chdir(tmp_path / "first")
+    before = Corpus("out")[0].image
+    shutil.rmtree(tmp_path / "first" / "out")
+    monkeypatch.chdir(tmp_path / "second")
+    assert_array_equal(Corpus("out")[0].image, before)
