@@ -112,7 +112,7 @@ class _Merge:
                 _link(source, target)
             else:
                 write_atomic(target, data)
-            fsync_folders(target, self.out)
+            fsync_folders(self.out / file.path, self.out)
         return True
 
     def _bring_inventory(self) -> None:
