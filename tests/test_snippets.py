@@ -119,6 +119,8 @@ def smaller(body: str) -> str:
                 command += f" --count 22 --size {SIDE} --workers 1"
         if re.match(r"bisqad (train|ablate)\b", command) and "--config" not in command:
             command += " --config quick.yaml"
+        if command.startswith("bisqad ablate"):
+            command += " --seeds 1"
         lines.append(command)
     return "\n".join(lines) + "\n"
 
