@@ -38,7 +38,7 @@ from benchmarks.stub_workers import QUIET, stub_of_a_shard, stub_of_nothing
 from manifests import layout
 from manifests.records import CommitRecord, PlanRow, SampleRecord, SourceRecord, parse_commit
 from manifests.tables import from_table, read_table
-from pipeline.executor import DaskExecutor
+from pipeline.executor import TaskLoop
 from pipeline.finalise import finalise
 from pipeline.generate import generate, prepare
 from pipeline.planning import bank_sizes
@@ -138,13 +138,15 @@ def plan_row_s(folder: Path, counts: tuple[int, int] = (500, 2500)) -> float:
 # ---------------------------------------------------------------- a thousand workers
 
 
-class StubbedExecutor(DaskExecutor):
-    """The executor of this program on workers that others started."""
+class StubbedExecutor(TaskLoop):
+    """The loop over tasks of this program, on workers that others started."""
 
     def __init__(self, client: Client, workers: int) -> None:
-        self.workers = workers
-        self._settled = True
-        self._client = client
+        super().__init__()
+        self._client, self._workers = client, workers
+
+    def _slots(self, *, on_device: bool) -> int:
+        return self._workers
 
 
 @contextmanager
