@@ -78,6 +78,7 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir(parents=True)
         for k in range(10):
             picture("hex_nut" if name == "photos/bracket" else "brushed_metal", k).save(tmp_path / name / f"{k:03}.png")
+    picture("brushed_metal", 3).save(tmp_path / "part-17.png")
     for kind in ("good", "crack"):
         (tmp_path / "data/mtd/test" / kind).mkdir(parents=True)
         (tmp_path / "data/mtd/ground_truth/crack").mkdir(parents=True, exist_ok=True)
