@@ -13,8 +13,9 @@ from pathlib import Path
 from manifests import layout
 from manifests.errors import ConfigError
 from manifests.records import SourceStatus
-from pipeline.generate import Outcome, Progress, SilentProgress, generate, prepare, stored_sources
+from pipeline.generate import Outcome, generate, prepare, stored_sources
 from pipeline.planning import bank_ranges
+from pipeline.progress import Progress, SilentProgress
 from pipeline.recipe import Recipe
 from pipeline.store import (
     Identity,

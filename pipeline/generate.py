@@ -1,26 +1,22 @@
 """The main job: sources -> plan -> bank -> samples -> manifest, resumable at any moment.
 
 Every stage is a list of shard specs. A spec whose valid commit record exists is done; the rest is run by an executor
-that knows nothing of stages. Whatever no record names is swept first. A part of the job, for several machines to share
-it, is the shards of a range of samples: see `pipeline.sharing`.
+that knows nothing of stages, see `pipeline.running`. Whatever no record names is swept first. A part of the job, for
+several machines to share it, is the shards of a range of samples: see `pipeline.sharing`.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import numpy as np
 
 from manifests import layout
 from manifests.corpus import CorpusInfo
-from manifests.errors import CorpusError, InputError
+from manifests.errors import CorpusError
 from manifests.object_store import Place
 from manifests.records import (
     AnyCommit,
@@ -35,27 +31,20 @@ from manifests.records import (
 from manifests.tables import from_table, read_table, to_table, write_table
 from pipeline.apart import guarded, store_samples_apart
 from pipeline.bank import BankSpec, bank_specs, create_bank, store_trajectories
-from pipeline.cluster import ClusterExecutor
-from pipeline.executor import Executor, Interruption, SerialExecutor, make_executor
 from pipeline.finalise import finalise
 from pipeline.inventory import SourcesSpec, find_categories, store_sources
-from pipeline.mirror import worked_on
 from pipeline.planning import CategorySources, bank_ranges, category_rows, make_plan, samples_by_segment
+from pipeline.progress import Progress
 from pipeline.recipe import Recipe
-from pipeline.resources import ResourceMonitor
-from pipeline.run_log import Tally, append_log
-from pipeline.scoring import shipped_sha256
+from pipeline.running import Computing, Run, run_missing, running
 from pipeline.sharing import ShardName, Share, missing_of, share_of
 from pipeline.sources.readers import Category
-from pipeline.stage_clock import Measured, timed
+from pipeline.stage_clock import timed
 from pipeline.store import (
     is_laid_out,
-    lock_output,
     mark_unfinished,
-    open_output,
     output_errors,
     prune_arrays,
-    read_identity,
     read_rows,
     read_valid_commits,
     retract,
@@ -63,16 +52,11 @@ from pipeline.store import (
     sweep_temporaries,
 )
 from pipeline.synthesis import SampleSpec, create_sample_arrays, made_together, store_samples
-from refine.devices import AUTO_DEVICE, resolve_device, use_device
-from refine.passes import settle_process
+from refine.devices import AUTO_DEVICE
 
 __all__ = [
-    "Computing",
-    "Interrupted",
     "Outcome",
     "Prepared",
-    "Progress",
-    "SilentProgress",
     "complete",
     "fill_bank",
     "generate",
@@ -80,38 +64,6 @@ __all__ = [
     "prepare",
     "stored_sources",
 ]
-
-SpecT = TypeVar("SpecT", SourcesSpec, BankSpec, tuple[SampleSpec, ...])
-
-
-class Interrupted(Exception):  # noqa: N818  (not an error: the user asked)
-    """The run was asked to stop; what is finished is kept."""
-
-
-class Progress(Protocol):
-    """Hears how far a run is."""
-
-    def stage(self, name: str, total: int, done: int) -> None:
-        """A stage begins: ``total`` items, of which ``done`` are kept from an earlier run."""
-
-    def advance(self, items: int, failures: int) -> None:
-        """So many more items of the stage are finished; so many of them failed."""
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
-
-
-class SilentProgress:
-    """Tells nobody."""
-
-    def stage(self, name: str, total: int, done: int) -> None:
-        """See `Progress`."""
-
-    def advance(self, items: int, failures: int) -> None:
-        """See `Progress`."""
-
-    def note(self, text: str) -> None:
-        """See `Progress`."""
 
 
 @dataclass(frozen=True)
@@ -135,34 +87,6 @@ class Outcome:
 
     info: CorpusInfo
     made: int
-
-
-@dataclass(frozen=True)
-class Computing:
-    """What computes: so many processes here, or the workers of a Dask scheduler (address or file); on which device."""
-
-    workers: int = 1
-    scheduler: str | None = None
-    device: str = AUTO_DEVICE
-
-
-@dataclass
-class _Run:
-    """What the stages of one run share."""
-
-    out: Path
-    recipe: Recipe
-    executor: Executor
-    interruption: Interruption
-    progress: Progress
-    tally: Tally
-    alone: bool  # tasks run in this very process, and a sample that ends it ends the run
-    shared_bank: Path | None = None
-    stored: bool = False  # photographs are those that the corpus holds, if it holds all; else they are looked up again
-    extensions: tuple[int, ...] = ()
-    simulated: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    devices: set[str] = field(default_factory=set)
-    made: int = 0
 
 
 def generate(
@@ -207,8 +131,16 @@ def generate(
     Interrupted
         A stop was asked for; the same call goes on from there.
     """
-    computing = Computing(workers, scheduler, device)
-    return _with_run(out, recipe, computing, progress, announce, _generate, shared_bank, stored=stored)
+    with running(
+        out,
+        recipe,
+        Computing(workers, scheduler, device),
+        progress=progress,
+        announce=announce,
+        shared_bank=shared_bank,
+        stored=stored,
+    ) as run:
+        return _finish(run, _prepare(run))
 
 
 def generate_share(
@@ -225,23 +157,27 @@ def generate_share(
 ) -> tuple[range, Outcome | None]:
     """Make the whole shards nearest to a range of samples, and the trajectories that belong to it.
 
+    Parameters and errors as for `generate`, and ``asked``, the range.
+
     Returns
     -------
     samples : range
         What was asked for, in whole shards.
     outcome : Outcome or None
         Of the whole corpus, if nothing is left to be made in this folder.
-    """
 
-    def job(run: _Run) -> tuple[range, Outcome | None]:
-        _sweep(run)
-        prepared = _take_in(run)
+    Raises
+    ------
+    ConfigError
+        The range leaves the plan, or is nearer to nothing than to a shard.
+    """
+    computing = Computing(workers, scheduler, device)
+    with running(out, recipe, computing, progress=progress, announce=announce, shared_bank=shared_bank) as run:
+        prepared = _prepare(run)
         wanted, samples, bank = share_of(asked, prepared.plan, _bank_specs(run, prepared))
         _fill_bank(run, prepared, only=bank)
         _make_samples(run, prepared, only=samples)
         return wanted, None if _missing(run, prepared) else _finish(run, prepared)
-
-    return _with_run(out, recipe, Computing(workers, scheduler, device), progress, announce, job, shared_bank)
 
 
 def complete(
@@ -261,20 +197,17 @@ def complete(
     missing : str
         What is not there, in words; empty if it is finished.
     """
-
-    def job(run: _Run) -> tuple[Outcome | None, str]:
+    with running(out, recipe, Computing(), progress=progress, announce=announce, stored=True) as run:
         fill()
-        _sweep(run)
-        prepared = _take_in(run)
+        prepared = _prepare(run)
         missing = _missing(run, prepared)
         return (None, missing) if missing else (_finish(run, prepared), "")
-
-    return _with_run(out, recipe, Computing(), progress, announce, job, None, stored=True)
 
 
 def prepare(out: Place, recipe: Recipe, *, workers: int, progress: Progress | None = None) -> Prepared:
     """Take in the sources and write the plan; compute no sample."""
-    return _with_run(out, recipe, Computing(workers), progress, None, _prepare, None)
+    with running(out, recipe, Computing(workers), progress=progress) as run:
+        return _prepare(run)
 
 
 def fill_bank(
@@ -287,87 +220,18 @@ def fill_bank(
     shared_bank: Path | None = None,
 ) -> list[BankRecord]:
     """Take in the sources, write the plan, and simulate what it needs; parameters and errors as for `generate`."""
-    return _with_run(out, recipe, Computing(workers), progress, announce, _only_fill_bank, shared_bank)
+    computing = Computing(workers)
+    with running(out, recipe, computing, progress=progress, announce=announce, shared_bank=shared_bank) as run:
+        return _fill_bank(run, _prepare(run))
 
 
-ResultT = TypeVar("ResultT")
-
-
-def _with_run(
-    out: Place,
-    recipe: Recipe,
-    computing: Computing,
-    progress: Progress | None,
-    announce: Callable[[], None] | None,
-    job: Callable[[_Run], ResultT],
-    shared_bank: Path | None,
-    *,
-    stored: bool = False,
-) -> ResultT:
-    if not stored:
-        find_categories(recipe)  # a wrong source is said before anything is written
-    if computing.scheduler is None:
-        resolve_device(computing.device)  # so is a device that is not there
-    elif isinstance(out, Path):  # workers have working folders of their own
-        out, shared_bank = out.absolute(), shared_bank and shared_bank.absolute()
-    else:
-        raise InputError(f"--scheduler with {out}: expected a folder; make the corpus in one, then copy it there")
-    progress = progress or SilentProgress()
-    with worked_on(out) as site:
-        open_output(site.folder, recipe)
-        with lock_output(site.folder), Interruption(announce) as interruption, ResourceMonitor(site.folder):
-            tally = Tally()
-            with tally.phase("start"):
-                executor = _executor(site.folder, recipe, computing, progress)
-            run = _Run(
-                out=site.folder,
-                recipe=recipe,
-                executor=site.executor(executor),
-                interruption=interruption,
-                progress=progress,
-                tally=tally,
-                alone=isinstance(executor, SerialExecutor),
-                shared_bank=shared_bank,
-                stored=stored,
-                extensions=read_identity(site.folder).extensions,
-            )
-            try:
-                return job(run)
-            finally:
-                run.executor.close()
-                _write_log(run)
-
-
-def _executor(out: Path, recipe: Recipe, computing: Computing, progress: Progress) -> Executor:
-    warm = partial(_warm, computing.device, recipe.sqe.enabled)
-    if computing.scheduler is not None:
-        return ClusterExecutor(computing.scheduler, out=out, warm=warm, note=progress.note)
-    return make_executor(computing.workers, warm=warm, note=progress.note)
-
-
-def _warm(device: str, scores: bool, number: int) -> None:
-    """Make the process that computes ready: threads, device, and the network that scores samples."""
-    settle_process(1)
-    use_device(resolve_device(device, number=number))
-    if scores:
-        shipped_sha256()
-
-
-def _prepare(run: _Run) -> Prepared:
+def _prepare(run: Run) -> Prepared:
+    """What every job begins with."""
     _sweep(run)
     return _take_in(run)
 
 
-def _only_fill_bank(run: _Run) -> list[BankRecord]:
-    return _fill_bank(run, _prepare(run))
-
-
-def _generate(run: _Run) -> Outcome:
-    _sweep(run)
-    return _finish(run, _take_in(run))
-
-
-def _finish(run: _Run, prepared: Prepared) -> Outcome:
+def _finish(run: Run, prepared: Prepared) -> Outcome:
     """Make what is not there, and say that the corpus is whole."""
     bank = _fill_bank(run, prepared)
     samples = _make_samples(run, prepared)
@@ -379,7 +243,7 @@ def _finish(run: _Run, prepared: Prepared) -> Outcome:
     return Outcome(info=info, made=run.made)
 
 
-def _sweep(run: _Run) -> None:
+def _sweep(run: Run) -> None:
     """Remove all that no valid record names: what a killed run was writing."""
     kept: list[AnyCommit] = [
         *read_valid_commits(run.out, "sources", SourceRecord, run.recipe),
@@ -396,7 +260,7 @@ def _sweep(run: _Run) -> None:
         run.progress.note(f"swept {removed} files that belong to no finished shard")
 
 
-def _drop_stale(run: _Run, prepared: Prepared) -> None:
+def _drop_stale(run: Run, prepared: Prepared) -> None:
     """Remove what this plan has no place for: photographs came or went since an earlier run."""
     wanted = {layout.commit_name("sources", key, 0) for key in prepared.channels}
     wanted |= {layout.commit_name("bank", spec.mechanism, spec.shard) for spec in _bank_specs(run, prepared)}
@@ -411,7 +275,7 @@ def _drop_stale(run: _Run, prepared: Prepared) -> None:
     prune_arrays(run.out)
 
 
-def _take_in(run: _Run) -> Prepared:
+def _take_in(run: Run) -> Prepared:
     """Photographs and plan."""
     records = (stored_sources(run.out, run.recipe) if run.stored else None) or _read_sources(run)
     rows = [row for record in records for row in record.rows]
@@ -425,7 +289,7 @@ def _take_in(run: _Run) -> Prepared:
     return Prepared(sources=tuple(rows), channels=channels, plan=tuple(plan), bank=bank)
 
 
-def _read_sources(run: _Run) -> list[CommitRecord[SourceRecord]]:
+def _read_sources(run: Run) -> list[CommitRecord[SourceRecord]]:
     """Records of all categories, in order; those whose files are as they were are not read again."""
     specs = [SourcesSpec(run.out, run.recipe, _anywhere(category)) for category in find_categories(run.recipe)]
     known = read_valid_commits(run.out, "sources", SourceRecord, run.recipe)
@@ -434,7 +298,7 @@ def _read_sources(run: _Run) -> list[CommitRecord[SourceRecord]]:
     _retract(run, known, done.values())
     run.progress.stage("sources", sum(len(s.category.files) for s in specs), sum(len(c.rows) for c in done.values()))
     with run.tally.phase("sources", workers=run.executor.workers):
-        for spec, record in _run_missing(run, store_sources, [s for s in specs if s.key not in done]):
+        for spec, record in run_missing(run, store_sources, [s for s in specs if s.key not in done]):
             done[spec.key] = record
             failures = sum(row.status is not SourceStatus.OK for row in record.rows)
             run.progress.advance(len(record.rows), failures)
@@ -442,7 +306,7 @@ def _read_sources(run: _Run) -> list[CommitRecord[SourceRecord]]:
     return [done[spec.key] for spec in specs]
 
 
-def _retract(run: _Run, known: Sequence[AnyCommit], kept: Iterable[AnyCommit]) -> None:
+def _retract(run: Run, known: Sequence[AnyCommit], kept: Iterable[AnyCommit]) -> None:
     """Take back the records of shards that are to be made anew from something else, before their files change."""
     names = {layout.commit_name(record.stage, record.key, record.shard) for record in known}
     stale = names - {layout.commit_name(record.stage, record.key, record.shard) for record in kept}
@@ -476,21 +340,21 @@ def _still_holds(spec: SourcesSpec, record: CommitRecord[SourceRecord]) -> bool:
     return laid_out and record.inputs_sha256 == spec.inputs_sha256
 
 
-def _category_sources(run: _Run, record: CommitRecord[SourceRecord]) -> CategorySources:
+def _category_sources(run: Run, record: CommitRecord[SourceRecord]) -> CategorySources:
     usable = tuple(sorted((row for row in record.rows if row.index >= 0), key=lambda row: row.index))
     foreground = read_rows(run.out, layout.DATA, record.key, "foreground", 0, len(usable)) > 0
     return CategorySources(usable[0].dataset, usable[0].category, usable, np.asarray(foreground))
 
 
-def _channels(run: _Run, category: CategorySources) -> int:
+def _channels(run: Run, category: CategorySources) -> int:
     return int(read_rows(run.out, layout.DATA, category.key, "source", 0, 1).shape[3])
 
 
-def _bank_specs(run: _Run, prepared: Prepared) -> list[BankSpec]:
+def _bank_specs(run: Run, prepared: Prepared) -> list[BankSpec]:
     return bank_specs(run.out, run.recipe, prepared.bank, shared=run.shared_bank)
 
 
-def _fill_bank(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None = None) -> list[BankRecord]:
+def _fill_bank(run: Run, prepared: Prepared, *, only: Set[ShardName] | None = None) -> list[BankRecord]:
     """Simulate what is not there, of these shards or of all; rows of all of them that are there."""
     create_bank(run.out, run.recipe, prepared.bank)
     specs = [s for s in _bank_specs(run, prepared) if only is None or (s.mechanism, s.shard) in only]
@@ -512,7 +376,7 @@ def _fill_bank(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None = N
     missing = [s for s in specs if (s.mechanism, s.shard) not in done]
     copied = 0
     with run.tally.phase("bank", workers=run.executor.workers):
-        for spec, result in _run_missing(run, store_trajectories, missing):
+        for spec, result in run_missing(run, store_trajectories, missing):
             done[spec.mechanism, spec.shard] = result.record
             copied += len(result.record.rows) if result.adopted else 0
             run.simulated[spec.mechanism] += 0 if result.adopted else len(result.record.rows)
@@ -523,7 +387,7 @@ def _fill_bank(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None = N
     return [row for spec in specs for row in done[spec.mechanism, spec.shard].rows]
 
 
-def _make_samples(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None = None) -> list[SampleRecord]:
+def _make_samples(run: Run, prepared: Prepared, *, only: Set[ShardName] | None = None) -> list[SampleRecord]:
     """Make what is not there, of these shards or of all; rows of all of them that are there."""
     specs = [s for s in _sample_specs(run, prepared) if only is None or (s.key, s.shard) in only]
     done = {(c.key, c.shard): c for c in read_valid_commits(run.out, "samples", SampleRecord, run.recipe)}
@@ -536,7 +400,7 @@ def _make_samples(run: _Run, prepared: Prepared, *, only: Set[ShardName] | None 
     missing = [s for s in specs if (s.key, s.shard) not in names]
     groups = made_together(run.recipe, missing, workers=run.executor.workers)
     store = guarded(store_samples) if run.alone else store_samples
-    pairs = _run_missing(run, store, groups, rescue=store_samples_apart, on_device=True)
+    pairs = run_missing(run, store, groups, rescue=store_samples_apart, on_device=True)
     with run.tally.phase("samples_wall", workers=run.executor.workers):
         for result in (shard for _, shards in pairs for shard in shards):
             made = result.record.rows
@@ -552,7 +416,7 @@ def _same_inputs(record: CommitRecord[SampleRecord], spec: SampleSpec) -> bool:
     return record.inputs_sha256 == spec.inputs_sha256
 
 
-def _sample_specs(run: _Run, prepared: Prepared) -> list[SampleSpec]:
+def _sample_specs(run: Run, prepared: Prepared) -> list[SampleSpec]:
     by_shard: dict[tuple[str, int], list[PlanRow]] = {}
     for row in prepared.plan:
         by_shard.setdefault((f"{row.dataset}/{row.category}", row.shard), []).append(row)
@@ -575,7 +439,7 @@ def _sample_specs(run: _Run, prepared: Prepared) -> list[SampleSpec]:
     ]
 
 
-def _missing(run: _Run, prepared: Prepared) -> str:
+def _missing(run: Run, prepared: Prepared) -> str:
     """Which samples and shards of the bank have no record, in words; empty if none."""
     bank = {(c.key, c.shard): c.inputs_sha256 for c in read_valid_commits(run.out, "bank", BankRecord, run.recipe)}
     done = {(c.key, c.shard): c for c in read_valid_commits(run.out, "samples", SampleRecord, run.recipe)}
@@ -587,54 +451,3 @@ def _missing(run: _Run, prepared: Prepared) -> str:
         if bank.get((s.mechanism, s.shard)) == s.inputs_sha256
     }
     return missing_of(prepared.plan, made, _bank_specs(run, prepared), simulated)
-
-
-def _run_missing(
-    run: _Run,
-    function: Callable[[SpecT], ResultT],
-    specs: Sequence[SpecT],
-    *,
-    rescue: Callable[[SpecT], ResultT] | None = None,
-    on_device: bool = False,
-) -> Iterator[tuple[SpecT, ResultT]]:
-    """Run what has no record yet.
-
-    Raises
-    ------
-    Interrupted
-        A stop was asked for before all of it was run.
-    """
-    if specs:
-        mark_unfinished(run.out)
-    finished = 0
-    pairs = run.executor.run(
-        Measured(function),
-        specs,
-        stop=lambda: run.interruption.requested,
-        rescue=rescue and Measured(rescue),
-        on_device=on_device,
-    )
-    for spec, (result, cost) in pairs:
-        finished += 1
-        run.tally.add(cost)
-        append_log(run.out, "progress.jsonl", {"stage": function.__name__, "done": finished, "of": len(specs)})
-        yield spec, result
-    if finished < len(specs):
-        raise Interrupted
-
-
-def _write_log(run: _Run) -> None:
-    """Timings, memory and host facts of this run: one line of OUT/log/runs.jsonl."""
-    entry: dict[str, object] = {
-        "host": platform.node(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "workers": run.executor.workers,
-        "devices": sorted(run.devices),
-        "samples": run.made,
-        "simulated": dict(run.simulated),
-        "interrupted": run.interruption.requested,
-        **run.tally.entry(),
-    }
-    append_log(run.out, "runs.jsonl", entry)

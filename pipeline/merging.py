@@ -20,7 +20,8 @@ from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, fsync_path
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import code_version, sha256_bytes, sha256_file
 from manifests.records import AnyCommit, BankRecord, FileRecord, SampleRecord, SourceRecord, parse_commit
-from pipeline.generate import Outcome, Progress, SilentProgress, complete
+from pipeline.generate import Outcome, complete
+from pipeline.progress import Progress, SilentProgress
 from pipeline.store import Identity, differences, open_output, output_errors, read_identity, write_atomic
 from pipeline.verification import verify_corpus
 

@@ -26,8 +26,9 @@ from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, write_atomic
 from manifests.errors import ConfigError, CorpusError, OutputError
 from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
 from manifests.records import AnyCommit, BankRecord, SampleRecord, SourceRecord
-from pipeline.generate import Progress, generate
+from pipeline.generate import generate
 from pipeline.inventory import create_source_arrays
+from pipeline.progress import Progress
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.scoring import list_score, read_score, score_corpus, shipped_sha256
 from pipeline.store import (

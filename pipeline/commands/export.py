@@ -10,7 +10,7 @@ import typer
 from manifests.console import ConsoleProgress, bytes_text
 from manifests.errors import ConfigError
 from manifests.splits import Shares
-from pipeline.commands.terminal import Out, WorkersOption, app, console, must_be_corpus, on_disk
+from pipeline.commands.terminal import Out, WorkersOption, app, console, interruptible, must_be_corpus, on_disk
 
 __all__ = ["export"]
 
@@ -68,16 +68,11 @@ def export(
 ) -> None:
     """Write a corpus in a format of others, split so that nothing leaks."""
     must_be_corpus(out)
-    from pipeline.export.job import Interrupted, Options, export_corpus
+    from pipeline.export.job import Options, export_corpus
 
     options = Options(format_name, where, limit, _shares_of(shares), seed, part)
-    with ConsoleProgress(console) as progress:
-        try:
-            outcome = export_corpus(
-                out, dest, options, workers=workers, progress=progress, announce=progress.announce_stop
-            )
-        except Interrupted:
-            raise KeyboardInterrupt from None
+    with ConsoleProgress(console) as progress, interruptible():
+        outcome = export_corpus(out, dest, options, workers=workers, progress=progress, announce=progress.announce_stop)
     info = outcome.info
     splits = ", ".join(f"{split} {number:,}" for split, number in info.splits.items())
     normals = f" and {info.normals:,} normal photographs" if info.normals else ""

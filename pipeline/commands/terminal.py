@@ -15,6 +15,7 @@ from manifests.config import RefineStage, parse_source
 from manifests.errors import ConfigError, OutputError
 from manifests.object_store import Place, place_of
 from manifests.policy import read_policy
+from pipeline.progress import Interrupted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -180,8 +181,6 @@ def recipe_of(
 @contextmanager
 def interruptible() -> Iterator[None]:
     """What the job calls an interruption is one for the shell."""
-    from pipeline.generate import Interrupted
-
     try:
         yield
     except Interrupted:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final
 
 from manifests import Corpus, layout
 from manifests.durable import fsync_path, write_atomic
@@ -44,29 +44,16 @@ from pipeline.export.state import (
     read_commit,
     sums_line,
 )
+from pipeline.progress import Interrupted, Progress
 from pipeline.store import lock_output, output_errors
 
-__all__ = ["FORMATS", "Interrupted", "Options", "Outcome", "export_corpus"]
+__all__ = ["FORMATS", "Options", "Outcome", "export_corpus"]
 
 FORMATS: Final = MappingProxyType[str, Format](
     {"mvtec": mvtec, "webdataset": webdataset, "parquet": parquet, "coco": coco, "yolo": yolo}
 )
 _PART_BYTES: Final = 128_000_000  # of pixels: a tar or Parquet file of some 70 MB
 _PART_MOST: Final = 1000
-
-
-class Interrupted(Exception):  # noqa: N818  (not an error: the user asked)
-    """The run was asked to stop; finished parts are kept."""
-
-
-class Progress(Protocol):
-    """Hears how far a run is: see `pipeline.generate.Progress`."""
-
-    def stage(self, name: str, total: int, done: int) -> None:
-        """A stage begins."""
-
-    def advance(self, items: int, failures: int) -> None:
-        """Items are finished."""
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from manifests.records import SampleStatus
 from physics.registry import MECHANISMS
 from pipeline import cli
 from pipeline.commands.summary import REMEDIES
-from pipeline.generate import Interrupted
 from pipeline.inspection_card import draw_cards
 from pipeline.mechanism_reference import mechanism_reference, parameter_rows
+from pipeline.progress import Interrupted
 from pipeline.recipe import Recipe
 from tests.pipeline.conftest import digest, surface
 
