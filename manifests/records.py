@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from manifests import layout
 from manifests.config import ForegroundMode
 from manifests.hashing import canonical_json, sha256_bytes
 
@@ -272,6 +273,11 @@ class CommitRecord(_Record, Generic[RowT]):
     inputs_sha256: str = Field(description="of everything the shard was computed from; opaque to a reader")
     files: tuple[FileRecord, ...] = Field(description="the shard files, all arrays of the shard")
     rows: tuple[RowT, ...] = Field(description="records of what the shard holds, in the order of its arrays")
+
+    @property
+    def commit_name(self) -> str:
+        """Name of its file, see `manifests.layout.commit_name`."""
+        return layout.commit_name(self.stage, self.key, self.shard)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, the same for the same record."""

@@ -61,7 +61,7 @@ def guarded(store: Store) -> Store:
 
 def _store_guarded(store: Store, specs: Sequence[SampleSpec]) -> list[ShardResult]:
     path = specs[0].out / layout.LOG / _UNDER_WAY
-    names = [layout.commit_name("samples", spec.key, spec.shard) for spec in specs]
+    names = [spec.commit_name for spec in specs]
     deaths = _deaths_at(path, names)
     if deaths >= _DEATHS_BEFORE:
         results = store_samples_apart(specs)
@@ -168,7 +168,7 @@ def _tell(spec: SampleSpec, row: PlanRow, code: int, death: int) -> None:
         "host": platform.node(),
         "sample": row.id,
         "index": row.index,
-        "shard": layout.commit_name("samples", spec.key, spec.shard),
+        "shard": spec.commit_name,
         "ended_by": how,
         "death": death,
     }

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.hashing import canonical_json, code_version, package_digest, sha256_bytes
-from manifests.layout import BANK, shard_file
+from manifests.layout import BANK, commit_name, shard_file
 from manifests.records import BankRecord, CommitRecord
 from manifests.seeds import Stage, name_key, seed_path
 from physics.mechanism import MAX_SEGMENTS, Crack, Mechanism, MechanismParams, Trajectory
@@ -53,6 +53,11 @@ class BankSpec:
     start: int
     stop: int
     shared: Path | None = None
+
+    @property
+    def commit_name(self) -> str:
+        """File name of the shard's record."""
+        return commit_name("bank", self.mechanism, self.shard)
 
     @property
     def inputs_sha256(self) -> str:

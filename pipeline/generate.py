@@ -8,9 +8,10 @@ several machines to share it, is the shards of a range of samples: see `pipeline
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from manifests.records import (
     BankRecord,
     CommitRecord,
     PlanRow,
+    RowT,
     SampleRecord,
     SampleStatus,
     SourceRecord,
@@ -254,7 +256,7 @@ def _sweep(run: Run) -> None:
     keep_commits: set[str] = set()
     for record in kept:
         keep_files.update(file.path for file in record.files)
-        keep_commits.add(layout.commit_name(record.stage, record.key, record.shard))
+        keep_commits.add(record.commit_name)
     removed = sweep(run.out, keep_files, keep_commits)
     if removed:
         run.progress.note(f"swept {removed} files that belong to no finished shard")
@@ -263,13 +265,11 @@ def _sweep(run: Run) -> None:
 def _drop_stale(run: Run, prepared: Prepared) -> None:
     """Remove what this plan has no place for: photographs came or went since an earlier run."""
     wanted = {layout.commit_name("sources", key, 0) for key in prepared.channels}
-    wanted |= {layout.commit_name("bank", spec.mechanism, spec.shard) for spec in _bank_specs(run, prepared)}
+    wanted |= {spec.commit_name for spec in _bank_specs(run, prepared)}
     wanted |= {layout.commit_name("samples", f"{r.dataset}/{r.category}", r.shard) for r in prepared.plan}
-    stale = [path for path in (run.out / layout.COMMITS).iterdir() if path.name not in wanted]
+    stale = {path.name for path in (run.out / layout.COMMITS).iterdir()} - wanted
     if stale:
-        mark_unfinished(run.out)
-        for path in stale:
-            path.unlink()
+        _retract(run, stale)
         _sweep(run)
     sweep_temporaries(run.out)
     prune_arrays(run.out)
@@ -292,24 +292,40 @@ def _take_in(run: Run) -> Prepared:
 def _read_sources(run: Run) -> list[CommitRecord[SourceRecord]]:
     """Records of all categories, in order; those whose files are as they were are not read again."""
     specs = [SourcesSpec(run.out, run.recipe, _anywhere(category)) for category in find_categories(run.recipe)]
-    known = read_valid_commits(run.out, "sources", SourceRecord, run.recipe)
-    done = {c.key: c for c in known}
-    done = {s.key: done[s.key] for s in specs if s.key in done and _still_holds(s, done[s.key])}
-    _retract(run, known, done.values())
+    laid_out = [spec for spec in specs if is_laid_out(run.out, layout.DATA, spec.key, layout.SOURCE_ARRAYS)]
+    done = _made(run, "sources", SourceRecord, laid_out)
+    missing = [spec for spec in specs if spec.commit_name not in done]
+    _retract(run, [spec.commit_name for spec in missing])
     run.progress.stage("sources", sum(len(s.category.files) for s in specs), sum(len(c.rows) for c in done.values()))
     with run.tally.phase("sources", workers=run.executor.workers):
-        for spec, record in run_missing(run, store_sources, [s for s in specs if s.key not in done]):
-            done[spec.key] = record
+        for spec, record in run_missing(run, store_sources, missing):
+            done[spec.commit_name] = record
             failures = sum(row.status is not SourceStatus.OK for row in record.rows)
             run.progress.advance(len(record.rows), failures)
             run.tally.committed(record)
-    return [done[spec.key] for spec in specs]
+    return [done[spec.commit_name] for spec in specs]
 
 
-def _retract(run: Run, known: Sequence[AnyCommit], kept: Iterable[AnyCommit]) -> None:
+class _Spec(Protocol):
+    """What every stage's specs tell of their shard."""
+
+    @property
+    def commit_name(self) -> str: ...
+
+    @property
+    def inputs_sha256(self) -> str: ...
+
+
+def _made(run: Run, stage: str, row_type: type[RowT], specs: Iterable[_Spec]) -> dict[str, CommitRecord[RowT]]:
+    """By name, in the order given, the records of shards that were made from what they would be made from now."""
+    found = {record.commit_name: record for record in read_valid_commits(run.out, stage, row_type, run.recipe)}
+    there = ((found[spec.commit_name], spec) for spec in specs if spec.commit_name in found)
+    return {record.commit_name: record for record, spec in there if record.inputs_sha256 == spec.inputs_sha256}
+
+
+def _retract(run: Run, names: Iterable[str]) -> None:
     """Take back the records of shards that are to be made anew from something else, before their files change."""
-    names = {layout.commit_name(record.stage, record.key, record.shard) for record in known}
-    stale = names - {layout.commit_name(record.stage, record.key, record.shard) for record in kept}
+    stale = [name for name in names if (run.out / layout.COMMITS / name).exists()]
     if stale:
         mark_unfinished(run.out)
         retract(run.out, stale)
@@ -335,11 +351,6 @@ def _anywhere(category: Category) -> Category:
     return replace(category, root=root, masks=masks)
 
 
-def _still_holds(spec: SourcesSpec, record: CommitRecord[SourceRecord]) -> bool:
-    laid_out = is_laid_out(spec.out, layout.DATA, spec.key, layout.SOURCE_ARRAYS)
-    return laid_out and record.inputs_sha256 == spec.inputs_sha256
-
-
 def _category_sources(run: Run, record: CommitRecord[SourceRecord]) -> CategorySources:
     usable = tuple(sorted((row for row in record.rows if row.index >= 0), key=lambda row: row.index))
     foreground = read_rows(run.out, layout.DATA, record.key, "foreground", 0, len(usable)) > 0
@@ -358,46 +369,31 @@ def _fill_bank(run: Run, prepared: Prepared, *, only: Set[ShardName] | None = No
     """Simulate what is not there, of these shards or of all; rows of all of them that are there."""
     create_bank(run.out, run.recipe, prepared.bank)
     specs = [s for s in _bank_specs(run, prepared) if only is None or (s.mechanism, s.shard) in only]
-    known = read_valid_commits(run.out, "bank", BankRecord, run.recipe)
-    done = {(c.key, c.shard): c for c in known}
-    stale = [
-        done[s.mechanism, s.shard]
-        for s in specs
-        if (s.mechanism, s.shard) in done and done[s.mechanism, s.shard].inputs_sha256 != s.inputs_sha256
-    ]
-    _retract(run, stale, [])
-    names = {(c.key, c.shard) for c in stale}
-    done = {
-        (s.mechanism, s.shard): done[s.mechanism, s.shard]
-        for s in specs
-        if (s.mechanism, s.shard) in done.keys() - names
-    }
+    done = _made(run, "bank", BankRecord, specs)
+    missing = [spec for spec in specs if spec.commit_name not in done]
+    _retract(run, [spec.commit_name for spec in missing])
     run.progress.stage("trajectories", sum(s.stop - s.start for s in specs), sum(len(c.rows) for c in done.values()))
-    missing = [s for s in specs if (s.mechanism, s.shard) not in done]
     copied = 0
     with run.tally.phase("bank", workers=run.executor.workers):
         for spec, result in run_missing(run, store_trajectories, missing):
-            done[spec.mechanism, spec.shard] = result.record
+            done[spec.commit_name] = result.record
             copied += len(result.record.rows) if result.adopted else 0
             run.simulated[spec.mechanism] += 0 if result.adopted else len(result.record.rows)
             run.progress.advance(len(result.record.rows), 0)
             run.tally.committed(result.record)
     if copied:
         run.progress.note(f"{copied:,} trajectories copied from {run.shared_bank}")
-    return [row for spec in specs for row in done[spec.mechanism, spec.shard].rows]
+    return [row for spec in specs for row in done[spec.commit_name].rows]
 
 
 def _make_samples(run: Run, prepared: Prepared, *, only: Set[ShardName] | None = None) -> list[SampleRecord]:
     """Make what is not there, of these shards or of all; rows of all of them that are there."""
     specs = [s for s in _sample_specs(run, prepared) if only is None or (s.key, s.shard) in only]
-    done = {(c.key, c.shard): c for c in read_valid_commits(run.out, "samples", SampleRecord, run.recipe)}
-    known = [(s, done[s.key, s.shard]) for s in specs if (s.key, s.shard) in done]
-    kept = [record for spec, record in known if _same_inputs(record, spec)]
-    _retract(run, [record for _, record in known], kept)
-    names = {(c.key, c.shard) for c in kept}
-    rows = [row for record in kept for row in record.rows]
+    done = _made(run, "samples", SampleRecord, specs)
+    missing = [spec for spec in specs if spec.commit_name not in done]
+    _retract(run, [spec.commit_name for spec in missing])
+    rows = [row for record in done.values() for row in record.rows]
     run.progress.stage("samples", sum(len(s.rows) for s in specs), len(rows))
-    missing = [s for s in specs if (s.key, s.shard) not in names]
     groups = made_together(run.recipe, missing, workers=run.executor.workers)
     store = guarded(store_samples) if run.alone else store_samples
     pairs = run_missing(run, store, groups, rescue=store_samples_apart, on_device=True)
@@ -410,10 +406,6 @@ def _make_samples(run: Run, prepared: Prepared, *, only: Set[ShardName] | None =
             run.progress.advance(len(made), sum(row.status is not SampleStatus.OK for row in made))
             run.tally.committed(result.record)
     return rows
-
-
-def _same_inputs(record: CommitRecord[SampleRecord], spec: SampleSpec) -> bool:
-    return record.inputs_sha256 == spec.inputs_sha256
 
 
 def _sample_specs(run: Run, prepared: Prepared) -> list[SampleSpec]:
@@ -441,13 +433,7 @@ def _sample_specs(run: Run, prepared: Prepared) -> list[SampleSpec]:
 
 def _missing(run: Run, prepared: Prepared) -> str:
     """Which samples and shards of the bank have no record, in words; empty if none."""
-    bank = {(c.key, c.shard): c.inputs_sha256 for c in read_valid_commits(run.out, "bank", BankRecord, run.recipe)}
-    done = {(c.key, c.shard): c for c in read_valid_commits(run.out, "samples", SampleRecord, run.recipe)}
-    specs = _sample_specs(run, prepared)
-    made = {(s.key, s.shard) for s in specs if (s.key, s.shard) in done and _same_inputs(done[s.key, s.shard], s)}
-    simulated = {
-        (s.mechanism, s.shard)
-        for s in _bank_specs(run, prepared)
-        if bank.get((s.mechanism, s.shard)) == s.inputs_sha256
-    }
-    return missing_of(prepared.plan, made, _bank_specs(run, prepared), simulated)
+    bank = _bank_specs(run, prepared)
+    made = _made(run, "samples", SampleRecord, _sample_specs(run, prepared)).values()
+    simulated = _made(run, "bank", BankRecord, bank).values()
+    return missing_of(prepared.plan, {(c.key, c.shard) for c in made}, bank, {(c.key, c.shard) for c in simulated})

@@ -14,7 +14,7 @@ import numpy as np
 from manifests.config import ForegroundMode
 from manifests.errors import SourceError
 from manifests.hashing import canonical_json, code_version, sha256_bytes
-from manifests.layout import DATA
+from manifests.layout import DATA, commit_name
 from manifests.pictures import Pixels, eight_bits, is_grey
 from manifests.records import CommitRecord, SourceRecord, SourceStatus
 from pipeline.foreground import Foreground, estimate_foreground
@@ -52,6 +52,11 @@ class SourcesSpec:
     def key(self) -> str:
         """``<dataset>/<category>``."""
         return f"{self.category.dataset}/{self.category.category}"
+
+    @property
+    def commit_name(self) -> str:
+        """File name of the category's record: one, however many shards its photographs fill."""
+        return commit_name("sources", self.key, 0)
 
     @property
     def inputs_sha256(self) -> str:

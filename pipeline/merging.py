@@ -88,7 +88,7 @@ class _Merge:
         if (
             record is None
             or record.to_bytes() != data
-            or layout.commit_name(record.stage, record.key, record.shard) != name
+            or record.commit_name != name
             or (record.config_sha256, record.code_version) != ours
         ):
             self.damaged.append(f"{part}/{layout.COMMITS}/{name}")

@@ -299,11 +299,8 @@ def _under(folder: str, names: Iterable[str]) -> list[str]:
 
 def _own_records(spec: object) -> list[str]:
     """File names of the records that a spec's task writes."""
-    if isinstance(spec, SourcesSpec):
-        return [layout.commit_name("sources", spec.key, 0)]
-    if isinstance(spec, BankSpec):
-        return [layout.commit_name("bank", spec.mechanism, spec.shard)]
-    return [layout.commit_name("samples", one.key, one.shard) for one in _samples(spec)]
+    shards = (spec,) if isinstance(spec, SourcesSpec | BankSpec) else _samples(spec)
+    return [shard.commit_name for shard in shards]
 
 
 def _needs(spec: object) -> tuple[list[str], list[str]]:

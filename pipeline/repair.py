@@ -317,8 +317,7 @@ def _verify(out: Path, identity: Identity, twin: Path, advance: Advance | None) 
 
 def _files(commit: AnyCommit) -> list[str]:
     """Files of a shard, its record last."""
-    name = layout.commit_name(commit.stage, commit.key, commit.shard)
-    return [*(file.path for file in commit.files), f"{layout.COMMITS}/{name}"]
+    return [*(file.path for file in commit.files), f"{layout.COMMITS}/{commit.commit_name}"]
 
 
 def _is_named(commit: AnyCommit, problems: Iterable[Problem]) -> bool:

@@ -58,7 +58,7 @@ def publish_shard(out: Path, staged: Sequence[StagedFile], record: CommitRecord[
         The disk refuses, or another writer holds the shard and does not end.
     """
     try:
-        with _only_writer(out, layout.commit_name(record.stage, record.key, record.shard)):
+        with _only_writer(out, record.commit_name):
             there = finished_shard(out, record)
             if there is None:
                 there = record.model_copy(update={"files": place_shard(out, staged)})
@@ -78,7 +78,7 @@ def finished_shard(out: Path, record: CommitRecord[RowT]) -> CommitRecord[RowT] 
     record : CommitRecord
         What identifies the shard; its files and rows are not looked at.
     """
-    path = out / layout.COMMITS / layout.commit_name(record.stage, record.key, record.shard)
+    path = out / layout.COMMITS / record.commit_name
     try:
         there = type(record).model_validate_json(path.read_bytes())
     except (OSError, ValidationError):

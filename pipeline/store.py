@@ -304,7 +304,7 @@ def commit(out: Path, record: AnyCommit) -> None:
     with output_errors(out):
         folder = out / layout.COMMITS
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / layout.commit_name(record.stage, record.key, record.shard), record.to_bytes())
+        write_atomic(folder / record.commit_name, record.to_bytes())
 
 
 def adopt_shard(
@@ -325,9 +325,8 @@ def adopt_shard(
     rows : int
         How many rows its record has.
     """
-    name = layout.commit_name(identity.stage, identity.key, identity.shard)
     try:
-        record = parse_commit((other / layout.COMMITS / name).read_bytes(), row_type)
+        record = parse_commit((other / layout.COMMITS / identity.commit_name).read_bytes(), row_type)
     except (ValidationError, OSError):
         return None
     ours = (identity.stage, identity.key, identity.shard, identity.inputs_sha256)
@@ -376,7 +375,7 @@ def read_commits(out: Path, stage: str, row_type: type[RowT]) -> list[CommitReco
             record = parse_commit(path.read_bytes(), row_type)
         except (ValidationError, OSError):
             continue
-        if path.name == layout.commit_name(record.stage, record.key, record.shard):
+        if path.name == record.commit_name:
             found.append(record)
     return found
 

@@ -22,7 +22,7 @@ from manifests.config import AUTO
 from manifests.corpus import Picture
 from manifests.fields import FIELDS, FieldSpec
 from manifests.hashing import canonical_json, code_version, sha256_bytes
-from manifests.layout import DATA, INSTANCE, SAMPLE_ARRAYS, stage_array
+from manifests.layout import DATA, INSTANCE, SAMPLE_ARRAYS, commit_name, stage_array
 from manifests.records import CommitRecord, PlannedDefect, PlanRow, SampleRecord, SampleStatus, SourceRecord
 from physics.registry import MECHANISMS
 from pipeline.attempt import Ingredients, Result, attempt_defects
@@ -74,6 +74,11 @@ class SampleSpec:
     def shard(self) -> int:
         """Number of the shard within the category."""
         return self.rows[0].shard
+
+    @property
+    def commit_name(self) -> str:
+        """File name of the shard's record."""
+        return commit_name("samples", self.key, self.shard)
 
     @property
     def inputs_sha256(self) -> str:

@@ -216,7 +216,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _name(commit: AnyCommit) -> str:
-    return f"{layout.COMMITS}/{layout.commit_name(commit.stage, commit.key, commit.shard)}"
+    return f"{layout.COMMITS}/{commit.commit_name}"
 
 
 def _read_commits(out: Path, identity: Identity, problems: list[Problem]) -> Iterator[AnyCommit]:
@@ -232,7 +232,7 @@ def _read_commits(out: Path, identity: Identity, problems: list[Problem]) -> Ite
             what = f"cannot be read as a commit record ({_first_line(error)}); remove it and run generate again"
             problems.append(Problem(where, what))
             continue
-        if layout.commit_name(commit.stage, commit.key, commit.shard) != path.name:
+        if commit.commit_name != path.name:
             problems.append(Problem(where, f"holds the record of {commit.stage} {commit.key} shard {commit.shard}"))
         if path.read_bytes() != _as_written(commit):
             problems.append(Problem(where, "is not in canonical form: it was edited"))
