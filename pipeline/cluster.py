@@ -15,13 +15,13 @@ import json
 import platform
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from dask import config as dask_config
 from dask.utils import parse_timedelta
@@ -30,7 +30,7 @@ from distributed import Client, Worker, WorkerPlugin
 from manifests import layout
 from manifests.errors import InputError, MaphError
 from manifests.hashing import code_version
-from pipeline.executor import RESCUE_NOTE, TaskLoop, Warm, quiet_dask
+from pipeline.executor import Note, TaskLoop, Warm, quiet_dask
 
 __all__ = ["ClusterExecutor"]
 
@@ -121,12 +121,13 @@ class ClusterExecutor(TaskLoop):
         No scheduler is there, or it or a worker runs other software, or does not see the folder.
     """
 
-    def __init__(self, scheduler: str, *, out: Path, warm: Warm, note: Callable[[str], None]) -> None:
-        super().__init__()
-        self._scheduler, self._out, self._warm, self._note = scheduler, out, warm, note
+    def __init__(self, scheduler: str, *, out: Path, warm: Warm, note: Note) -> None:
+        super().__init__(note)
+        self._scheduler, self._out, self._warm = scheduler, out, warm
         self._patience_s = parse_timedelta(dask_config.get("maphc2f.patience", "120s"))
         self._name = f"maphc2f-{secrets.token_hex(4)}"
-        self._workers: Mapping[str, Mapping[str, Any]] = {}
+        self._threads = 0  # of all workers
+        self._devices = 0.0  # where workers say that they have some, only those get tasks that use one
         self._id = ""
         quiet_dask()
         try:
@@ -140,7 +141,7 @@ class ClusterExecutor(TaskLoop):
     @property
     def workers(self) -> int:
         """Processes that compute now."""
-        return max(1, self._slots(on_device=False))
+        return max(1, self._threads)
 
     def close(self) -> None:
         """Leave the cluster; tasks that nobody waits for any more are dropped, those that run are finished."""
@@ -154,9 +155,9 @@ class ClusterExecutor(TaskLoop):
         self._client = Client(_address(self._scheduler), set_as_default=False, timeout=_CONNECT_S, name="maphc2f")
         try:
             self._id = self._count()
-            if not self._workers:
+            if not self._threads:
                 self._note(f"waiting for workers at {self._scheduler}; Ctrl-C stops")
-            while not self._workers and not stop():
+            while not self._threads and not stop():
                 time.sleep(_RETRY_S)
                 self._count()
             self._ask()
@@ -170,9 +171,11 @@ class ClusterExecutor(TaskLoop):
             self._client.close(timeout=_CONNECT_S)
 
     def _count(self) -> str:
-        """See which workers are there; the scheduler's id, which no other has."""
+        """See what workers there are; the scheduler's id, which no other has."""
         info = self._client.sync(self._client.scheduler.identity, n_workers=-1, callback_timeout=_CONNECT_S)
-        self._workers = info["workers"]
+        workers = info["workers"].values()
+        self._threads = sum(worker["nthreads"] for worker in workers)
+        self._devices = sum(worker["resources"].get(_DEVICE_RESOURCE, 0) for worker in workers)
         return str(info["id"])
 
     def _ask(self) -> None:
@@ -193,26 +196,25 @@ class ClusterExecutor(TaskLoop):
                 raise InputError(_unseen(who, self._out))
 
     def _slots(self, *, on_device: bool) -> int:
-        if on_device and self._has_devices():
-            return int(sum(worker["resources"].get(_DEVICE_RESOURCE, 0) for worker in self._workers.values()))
-        return sum(worker["nthreads"] for worker in self._workers.values())
+        return int(self._devices) if on_device and self._devices else self._threads
 
     def _resources(self, *, on_device: bool) -> dict[str, float] | None:
-        return {_DEVICE_RESOURCE: 1} if on_device and self._has_devices() else None
-
-    def _has_devices(self) -> bool:
-        return any(worker["resources"].get(_DEVICE_RESOURCE) for worker in self._workers.values())
+        return {_DEVICE_RESOURCE: 1} if on_device and self._devices else None
 
     def _wrapped(self, function: Callable[[SpecT], ResultT]) -> Callable[[SpecT], ResultT]:
         return _OnWorker(function, _software(), self._out)
 
-    def _note_rescue(self) -> None:
-        self._note(RESCUE_NOTE)
+    def _look(self, stop: Callable[[], bool]) -> bool:
+        there = self._is_there()
+        if not there:
+            self._restore(stop)
+        return there
 
-    def _look(self) -> bool:
+    def _is_there(self) -> bool:
+        """Whether the scheduler is the one that was connected to."""
         if self._client.status != "running":
             return False
-        had_some = bool(self._workers)
+        had_some = bool(self._threads)
         try:
             if self._count() != self._id:  # Dask's client has found the next one by itself
                 return False
@@ -220,11 +222,12 @@ class ClusterExecutor(TaskLoop):
             return True  # it is busy: a connection that is lost says so
         except OSError:
             return False
-        if had_some and not self._workers:
+        if had_some and not self._threads:
             self._note(f"no worker is left at {self._scheduler}; waiting for one")
         return True
 
     def _restore(self, stop: Callable[[], bool]) -> None:
+        """Wait for a scheduler at the same place, and connect to it."""
         self._note(f"the scheduler {self._scheduler} is gone; waiting {self._patience_s:.0f} s for it")
         self._drop_client()
         deadline = time.monotonic() + self._patience_s

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -32,10 +33,10 @@ from distributed.scheduler import KilledWorker
 from manifests.errors import MaphError
 
 __all__ = [
-    "RESCUE_NOTE",
     "DaskExecutor",
     "Executor",
     "Interruption",
+    "Note",
     "SerialExecutor",
     "TaskLoop",
     "Warm",
@@ -46,10 +47,11 @@ __all__ = [
 SpecT = TypeVar("SpecT")
 ResultT = TypeVar("ResultT")
 Warm = Callable[[int], object]  # is given the number of the process among those of its machine
+Note = Callable[[str], None]  # is told what is worth a line
 _WINDOW = 2  # tasks under way for each worker: one runs, one waits
 _ONE_THREAD = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-RESCUE_NOTE = "a shard ended its worker again and again: its samples are made one by one, in a process that may die"
+_RESCUE_NOTE = "a shard ended its worker again and again: its samples are made one by one, in a process that may die"
 _PULSE_S = 2.0  # between two looks at the cluster
 _RESULT_S = 60.0  # for a result to come over from the worker that has it
 
@@ -184,7 +186,6 @@ class _Tasks(Generic[SpecT, ResultT]):
     ) -> None:
         self.under_way: dict[Future, _Job[SpecT, ResultT]] = {}
         self.failure: BaseException | None = None
-        self.rescues = 0
         self._new = (_Job(function, spec) for spec in specs)
         self._again: deque[_Job[SpecT, ResultT]] = deque()
         self._rescue, self._stop = rescue, stop
@@ -208,15 +209,16 @@ class _Tasks(Generic[SpecT, ResultT]):
         except Empty:
             return None
 
-    def settle(self, job: _Job[SpecT, ResultT], error: BaseException | None) -> None:
-        """A job gave no result: because of an error, or because it is lost."""
+    def settle(self, job: _Job[SpecT, ResultT], error: BaseException | None) -> bool:
+        """A job gave no result, because of an error or because it is lost; whether it is to be rescued now."""
+        rescue = self._rescue if isinstance(error, KilledWorker) and not job.rescued else None
         if error is None:
             self._again.append(job)
-        elif isinstance(error, KilledWorker) and self._rescue is not None and not job.rescued:
-            self.rescues += 1
-            self._again.append(_Job(self._rescue, job.spec, rescued=True))
+        elif rescue is not None:
+            self._again.append(_Job(rescue, job.spec, rescued=True))
         elif self.failure is None:
             self.failure = _explained(error)
+        return rescue is not None
 
     def forget(self) -> None:
         """Nobody knows any more of what is under way."""
@@ -225,30 +227,37 @@ class _Tasks(Generic[SpecT, ResultT]):
         self._ended = SimpleQueue()
 
 
-class TaskLoop:
-    """Tasks on the workers of a Dask scheduler, a window of them at a time; those that are lost are submitted again."""
+class TaskLoop(ABC):
+    """Tasks on the workers of a Dask scheduler, a window of them at a time; those that are lost are submitted again.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    note : callable, optional
+        Is told what is worth a line.
+    """
+
+    def __init__(self, note: Note | None = None) -> None:
         self._client: Client
+        self._note: Note = note or (lambda text: None)
         self._settled = True
 
+    @abstractmethod
     def _slots(self, *, on_device: bool) -> int:
         """Tasks that can run at once."""
-        raise NotImplementedError
 
     def _resources(self, *, on_device: bool) -> dict[str, float] | None:
         """What a worker must have for a task."""
         return None
 
-    def _look(self) -> bool:
-        """Look at the cluster: whether the tasks submitted to it are still known there."""
+    def _look(self, stop: Callable[[], bool]) -> bool:
+        """Look after the cluster, and find it again where it went away; whether it still knows the tasks it was given.
+
+        Raises
+        ------
+        MaphError
+            It is gone for good.
+        """
         return True
-
-    def _restore(self, stop: Callable[[], bool]) -> None:
-        """Find the cluster again; MaphError if it is gone for good."""
-
-    def _note_rescue(self) -> None:
-        """A task is given up as a whole, and its parts are made apart."""
 
     def _wrapped(self, function: Callable[[SpecT], ResultT]) -> Callable[[SpecT], ResultT]:
         """The function as it is sent to the workers."""
@@ -276,14 +285,12 @@ class TaskLoop:
                 if isinstance(outcome, _Result):
                     yield job.spec, outcome.value
                 else:
-                    lost, rescues = outcome is None, tasks.rescues
-                    tasks.settle(job, outcome)
-                    if tasks.rescues > rescues:
-                        self._note_rescue()
+                    lost = outcome is None
+                    if tasks.settle(job, outcome):
+                        self._note(_RESCUE_NOTE)
             if lost or time.monotonic() - looked > _PULSE_S:
-                if not self._look():
+                if not self._look(stop):
                     tasks.forget()
-                    self._restore(stop)
                 looked = time.monotonic()
             self._top_up(tasks, on_device=on_device)
         self._settled = True
@@ -329,10 +336,9 @@ class _WarmWorker(WorkerPlugin):  # type: ignore[misc]  # Dask ships no types
 class DaskExecutor(TaskLoop):
     """Worker processes of a Dask LocalCluster: spawned, one thread each."""
 
-    def __init__(self, workers: int, *, warm: Warm, note: Callable[[str], None] | None = None) -> None:
-        super().__init__()
+    def __init__(self, workers: int, *, warm: Warm, note: Note | None = None) -> None:
+        super().__init__(note)
         self._workers = workers
-        self._note = note
         quiet_dask()
         # children inherit the blocked SIGINT, so that a Ctrl-C while they start does not reach them; here it waits
         resource_tracker.ensure_running()  # started later, it would unblock SIGINT in the thread that starts workers
@@ -367,14 +373,10 @@ class DaskExecutor(TaskLoop):
     def _slots(self, *, on_device: bool) -> int:
         return self._workers
 
-    def _look(self) -> bool:
+    def _look(self, stop: Callable[[], bool]) -> bool:
         if len(self._cluster.scheduler_info["workers"]) < self._workers:
             self._cluster.scale(self._workers)  # starts those anew that Dask has given up; no others
         return True
-
-    def _note_rescue(self) -> None:
-        if self._note is not None:
-            self._note(RESCUE_NOTE)
 
     def close(self) -> None:
         """End all workers; at once if tasks are under way that nobody waits for any more."""
@@ -411,7 +413,7 @@ def quiet_dask() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def make_executor(workers: int, *, warm: Warm, note: Callable[[str], None] | None = None) -> Executor:
+def make_executor(workers: int, *, warm: Warm, note: Note | None = None) -> Executor:
     """Serial for one worker, Dask processes for more.
 
     Parameters
