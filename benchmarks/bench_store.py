@@ -21,7 +21,7 @@ from PIL import Image
 from manifests.corpus import read_array
 from manifests.records import BankRecord, CommitRecord
 from pipeline.sources.builtin import builtin_image
-from pipeline.store import ArraySpec, commit, create_array, write_shard
+from pipeline.store import ArraySpec, commit, create_array, place_shard, stage_shard
 
 COUNT, SIDE, KEY = 32, 256, "benchmark/surface"
 
@@ -45,7 +45,7 @@ def write_ours(out: Path, arrays: Arrays) -> Path:
     out.mkdir()
     for name, values in arrays.items():
         create_array(out, "data", KEY, ArraySpec(name, values.shape, "uint8", COUNT, ()), zstd_level=1)
-    files = write_shard(out, "data", KEY, arrays, shard=0)
+    files = place_shard(out, stage_shard(out, "data", KEY, arrays, shard=0))
     identity = dict.fromkeys(("config_sha256", "code_version", "inputs_sha256"), "0")
     commit(out, CommitRecord[BankRecord](stage="bank", key=KEY, shard=0, files=files, rows=(), **identity))
     return out

@@ -45,7 +45,7 @@ from pipeline.planning import bank_sizes
 from pipeline.recipe import Recipe
 from pipeline.run_log import read_runs
 from pipeline.stage_clock import peak_memory
-from pipeline.store import ArraySpec, commit, create_array, read_commits, read_identity, write_shard
+from pipeline.store import ArraySpec, commit, create_array, place_shard, read_commits, read_identity, stage_shard
 from pipeline.synthesis import SampleSpec, sample_arrays
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,7 +102,7 @@ def fsyncs_of_a_shard(out: Path, recipe: Recipe) -> int:
     arrays = {name: np.ones(plane, dtype=np.uint8) for name in names}
     identity = dict.fromkeys(("config_sha256", "code_version", "inputs_sha256"), "0")
     with counted_fsyncs() as number:
-        files = write_shard(out, layout.DATA, key, arrays, shard=0)
+        files = place_shard(out, stage_shard(out, layout.DATA, key, arrays, shard=0))
         commit(out, CommitRecord[SampleRecord](stage="samples", key=key, shard=0, files=files, rows=(), **identity))
     return number[0]
 

@@ -23,9 +23,9 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 from manifests import layout
+from manifests.durable import write_atomic
 from manifests.records import PlanRow
 from pipeline.composition import MadeSample
-from pipeline.store import write_atomic
 from pipeline.synthesis import SampleSpec, ShardResult, crashed, make_samples, store_made
 from refine.devices import current_device, use_device
 from refine.passes import settle_process

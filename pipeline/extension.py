@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests import layout
+from manifests.durable import write_atomic
 from manifests.errors import ConfigError
 from manifests.records import SourceStatus
 from pipeline.generate import Outcome, generate, prepare, stored_sources
@@ -24,7 +25,6 @@ from pipeline.store import (
     open_output,
     output_errors,
     read_identity,
-    write_atomic,
 )
 
 __all__ = ["Wish", "extend"]

@@ -24,6 +24,7 @@ from manifests.corpus import (
     Spread,
 )
 from manifests.distributions import Distribution
+from manifests.durable import write_atomic
 from manifests.hashing import canonical_json, code_version, sha256_file
 from manifests.policy import QuarteredDistribution
 from manifests.records import (
@@ -42,7 +43,7 @@ from pipeline.invariants import sum_invariants
 from pipeline.planning import opening_width
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.scoring import shipped_sha256
-from pipeline.store import metadata_files, write_atomic
+from pipeline.store import metadata_files
 
 __all__ = ["finalise", "summarise"]
 

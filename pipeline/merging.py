@@ -16,13 +16,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from manifests import layout
-from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, fsync_path
+from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, fsync_path, write_atomic
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import code_version, sha256_bytes, sha256_file
 from manifests.records import AnyCommit, BankRecord, FileRecord, SampleRecord, SourceRecord, parse_commit
 from pipeline.generate import Outcome, complete
 from pipeline.progress import Progress, SilentProgress
-from pipeline.store import Identity, differences, open_output, output_errors, read_identity, write_atomic
+from pipeline.store import Identity, differences, open_output, output_errors, read_identity
 from pipeline.verification import verify_corpus
 
 __all__ = ["merge_corpora"]

@@ -22,6 +22,7 @@ from PIL import Image
 
 from manifests import layout
 from manifests.corpus import Corpus, Picture
+from manifests.durable import write_atomic
 from manifests.errors import CorpusError
 from manifests.hashing import code_version
 from manifests.records import PlanRow, SampleRecord, SourceRecord, plan_row_id
@@ -29,7 +30,7 @@ from manifests.tables import from_table, read_table
 from pipeline.bank import StoredTrajectory, load_trajectory, simulate_trajectory
 from pipeline.recipe import Recipe
 from pipeline.scoring import shipped_sha256
-from pipeline.store import output_errors, read_identity, read_rows, write_atomic
+from pipeline.store import output_errors, read_identity, read_rows
 from pipeline.synthesis import MadeSample, SampleSpec, make_samples, sample_arrays, stacked_arrays
 from refine.passes import settle_process
 

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from manifests import Corpus, layout
 from manifests.corpus import Picture, ScoreInfo
+from manifests.durable import write_atomic
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import canonical_json, sha256_bytes, sha256_file
 from manifests.object_store import Place
 from manifests.records import FileRecord
 from manifests.tables import read_table, write_table
-from pipeline.store import output_errors, write_atomic
+from pipeline.store import output_errors
 from refine.scoring import Scorer
 
 __all__ = ["list_score", "quality_of", "read_score", "score_corpus", "shipped_sha256"]

@@ -66,8 +66,6 @@ __all__ = [
     "sweep",
     "sweep_staging",
     "sweep_temporaries",
-    "write_atomic",
-    "write_shard",
 ]
 
 read_rows = read_array
@@ -202,17 +200,6 @@ def _put_metadata(folder: Path, store: zarr.storage.MemoryStore) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(path, data)
-
-
-def write_shard(
-    out: Path, root: str, key: str, arrays: Mapping[str, NDArray[np.generic]], *, shard: int
-) -> tuple[FileRecord, ...]:
-    """Write one shard of each array where it belongs: `stage_shard`, then `place_shard`."""
-    staged = stage_shard(out, root, key, arrays, shard=shard)
-    try:
-        return place_shard(out, staged)
-    finally:
-        discard_staged(staged)
 
 
 def stage_shard(

@@ -24,7 +24,7 @@ from manifests.errors import CorpusError
 from manifests.records import DefectRecord, SampleRecord, SampleStatus, SourceRecord, SourceStatus
 from pipeline.finalise import finalise
 from pipeline.recipe import Recipe
-from pipeline.store import ArraySpec, create_array, open_output, write_shard
+from pipeline.store import ArraySpec, create_array, open_output, place_shard, stage_shard
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CATEGORIES = {"alpha/brick": (5, 3, 3), "beta/tile": (4, 2, 1)}  # samples, samples a shard, channels
@@ -88,7 +88,7 @@ def write_array(
         out, "data", key, ArraySpec(name, values.shape, str(values.dtype), per_shard, attributes), zstd_level=1
     )
     for shard, start in enumerate(range(0, len(values), per_shard)):
-        write_shard(out, "data", key, {name: values[start : start + per_shard]}, shard=shard)
+        place_shard(out, stage_shard(out, "data", key, {name: values[start : start + per_shard]}, shard=shard))
     return values
 
 

@@ -18,7 +18,7 @@ from manifests import corpus as reader
 from manifests.corpus import read_array, read_array_rows
 from manifests.errors import CorpusError
 from manifests.shards import layout_of, threads_are_safe
-from pipeline.store import ArraySpec, create_array, write_shard
+from pipeline.store import ArraySpec, create_array, place_shard, stage_shard
 
 ROOT = Path(__file__).resolve().parents[2]
 PER_SHARD = 40
@@ -32,7 +32,8 @@ def written(out: Path, dtype: str) -> NDArray[np.generic]:
     spec = ArraySpec("image", values.shape, dtype, PER_SHARD, ())
     create_array(out, "data", "a/b", spec, zstd_level=1)
     for shard in range(2):
-        write_shard(out, "data", "a/b", {"image": values[shard * PER_SHARD : (shard + 1) * PER_SHARD]}, shard=shard)
+        part = values[shard * PER_SHARD : (shard + 1) * PER_SHARD]
+        place_shard(out, stage_shard(out, "data", "a/b", {"image": part}, shard=shard))
     return values
 
 

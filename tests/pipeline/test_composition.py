@@ -18,7 +18,7 @@ from manifests.records import PlanRow, SampleStatus, SourceRecord
 from manifests.tables import from_table, read_table
 from pipeline.composition import compose, taken_place
 from pipeline.invariants import PictureCounts, count_picture, visible_change
-from pipeline.store import ArraySpec, create_array, read_identity, write_shard
+from pipeline.store import ArraySpec, create_array, place_shard, read_identity, stage_shard
 from pipeline.synthesis import MadeSample, SampleSpec, create_sample_arrays, make_samples, store_samples
 
 
@@ -45,7 +45,7 @@ def deep(spec: SampleSpec, tmp_path_factory: pytest.TempPathFactory) -> SampleSp
     noise = np.random.default_rng(7).integers(0, 256, shallow.shape)
     pictures = (shallow.astype(np.int64) * 256 + noise).astype(np.uint16)
     create_array(out, DATA, spec.key, ArraySpec("source", pictures.shape, "uint16", len(pictures), ()), zstd_level=1)
-    write_shard(out, DATA, spec.key, {"source": pictures}, shard=0)
+    place_shard(out, stage_shard(out, DATA, spec.key, {"source": pictures}, shard=0))
     return replace(spec, out=out, recipe=spec.recipe.model_copy(update={"bit_depth": 16}))
 
 

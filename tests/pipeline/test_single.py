@@ -28,7 +28,7 @@ from pipeline.inspection_card import draw_card
 from pipeline.lookup import find_sample
 from pipeline.recipe import Recipe
 from pipeline.reproduction import png_bytes, reproduce, write_sample
-from pipeline.store import write_shard
+from pipeline.store import place_shard, stage_shard
 from tests.pipeline.conftest import RECIPE, ROOT, CommandLine, surface
 
 
@@ -96,7 +96,7 @@ def damaged(finished: Path, tmp_path: Path) -> Path:
     last = min(first + per_shard, 12)
     rows = Corpus(out).read("image", key, range(first, last))
     rows[sample.record.row - first, :2, 0] += 3
-    write_shard(out, "data", key, {"image": rows}, shard=sample.record.shard)
+    place_shard(out, stage_shard(out, "data", key, {"image": rows}, shard=sample.record.shard))
     return out
 
 

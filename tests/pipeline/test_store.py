@@ -38,13 +38,14 @@ from pipeline.store import (
     mark_unfinished,
     open_output,
     output_errors,
+    place_shard,
     prune_arrays,
     read_identity,
     read_rows,
     read_valid_commits,
     shard_files,
+    stage_shard,
     sweep,
-    write_shard,
 )
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -70,7 +71,7 @@ def out(tmp_path: Path) -> Path:
 
 def write_rows(out: Path, rows: NDArray[Any], shard: int) -> tuple[FileRecord, ...]:
     part = rows[shard * PER_SHARD : (shard + 1) * PER_SHARD]
-    return write_shard(out, "data", KEY, {"image": part}, shard=shard)
+    return place_shard(out, stage_shard(out, "data", KEY, {"image": part}, shard=shard))
 
 
 def bank_commit(out: Path, *files: FileRecord, shard: int = 0, **changes: Any) -> CommitRecord[BankRecord]:
@@ -170,7 +171,7 @@ def test_writing_over_a_torn_shard_gives_the_same_bytes(out: Path, rows: NDArray
 
 def test_shard_of_more_rows_than_it_holds_is_refused(out: Path, rows: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="broadcast"):
-        write_shard(out, "data", KEY, {"image": rows[:3]}, shard=0)
+        place_shard(out, stage_shard(out, "data", KEY, {"image": rows[:3]}, shard=0))
 
 
 @pytest.mark.parametrize("change", [lambda r: r.astype(np.uint16), lambda r: r[..., :1], lambda r: r > 7])
@@ -215,13 +216,13 @@ def test_two_processes_write_two_shards_of_one_array_at_once(tmp_path: Path) -> 
 import sys
 from pathlib import Path
 import numpy as np
-from pipeline.store import write_shard
+from pipeline.store import place_shard, stage_shard
 out, shards = Path(sys.argv[1]), [int(n) for n in sys.argv[2:]]
 print("ready", flush=True)
 sys.stdin.readline()
 for shard in shards:
     rows = np.random.default_rng(shard).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    write_shard(out, "data", "alpha/brick", {"image": rows}, shard=shard)
+    place_shard(out, stage_shard(out, "data", "alpha/brick", {"image": rows}, shard=shard))
 """
     spec = ArraySpec("image", (160, 32, 32, 3), "uint8", 4, ())
     for name in ("together", "alone"):
@@ -241,7 +242,7 @@ for shard in shards:
         assert writer.returncode == 0
     for shard in range(40):
         rows = np.random.default_rng(shard).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-        write_shard(tmp_path / "alone", "data", KEY, {"image": rows}, shard=shard)
+        place_shard(tmp_path / "alone", stage_shard(tmp_path / "alone", "data", KEY, {"image": rows}, shard=shard))
     assert tree(tmp_path / "together") == tree(tmp_path / "alone")
 
 
@@ -251,7 +252,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FileRecord, b
     folder = tmp_path_factory.mktemp("shard")
     create_array(folder, "data", KEY, ArraySpec("image", (3, 8, 8, 3), "uint8", 3, ()), zstd_level=1)
     rows = np.random.default_rng(0).integers(0, 40, (3, 8, 8, 3), dtype=np.uint8)  # few values, so zstd is at work
-    (record,) = write_shard(folder, "data", KEY, {"image": rows}, shard=0)
+    (record,) = place_shard(folder, stage_shard(folder, "data", KEY, {"image": rows}, shard=0))
     return folder, record, (folder / record.path).read_bytes(), rows
 
 
@@ -288,7 +289,7 @@ from manifests.hashing import code_version, sha256_file
 from manifests.records import BankRecord, CommitRecord
 from manifests.layout import commit_name
 from pipeline.store import (
-    ArraySpec, commit, create_array, open_output, read_valid_commits, shard_files, sweep, write_shard
+    ArraySpec, commit, create_array, open_output, read_valid_commits, shard_files, sweep, place_shard, stage_shard
 )
 
 SHARDS = 6
@@ -309,7 +310,7 @@ def go_on():
     for shard in range(SHARDS):
         if shard not in done:
             rows = np.random.default_rng(shard).integers(0, 256, (4, 96, 96, 3), dtype=np.uint8)
-            files = write_shard(out, "data", "alpha/brick", {"image": rows}, shard=shard)
+            files = place_shard(out, stage_shard(out, "data", "alpha/brick", {"image": rows}, shard=shard))
             commit(out, CommitRecord[BankRecord](
                 stage="bank", key="fracture", shard=shard, config_sha256=config_sha256(Recipe()),
                 code_version=code_version(), inputs_sha256="", files=files, rows=(),
@@ -710,20 +711,20 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from manifests.errors import OutputError
-from pipeline.store import ArraySpec, create_array, shard_files, write_shard
+from pipeline.store import ArraySpec, create_array, place_shard, shard_files, stage_shard
 out = Path(sys.argv[1])
 create_array(out, "data", "alpha/brick", ArraySpec("image", (2, 256, 256, 3), "uint8", 2, ()), zstd_level=1)
 rows = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
 {arrange}
 try:
-    write_shard(out, "data", "alpha/brick", {{"image": rows}}, shard=0)
+    place_shard(out, stage_shard(out, "data", "alpha/brick", {{"image": rows}}, shard=0))
 except OutputError as error:
     print(error)
 else:
     print("written")
 print(sorted(shard_files(out)))
 {relieve}
-(record,) = write_shard(out, "data", "alpha/brick", {{"image": rows}}, shard=0)
+(record,) = place_shard(out, stage_shard(out, "data", "alpha/brick", {{"image": rows}}, shard=0))
 print(record.sha256)
 """
 
@@ -731,7 +732,7 @@ print(record.sha256)
 def undisturbed_sha256(folder: Path) -> str:
     create_array(folder, "data", KEY, ArraySpec("image", (2, 256, 256, 3), "uint8", 2, ()), zstd_level=1)
     rows = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
-    (record,) = write_shard(folder, "data", KEY, {"image": rows}, shard=0)
+    (record,) = place_shard(folder, stage_shard(folder, "data", KEY, {"image": rows}, shard=0))
     return record.sha256
 
 
