@@ -1,15 +1,19 @@
-"""Files that are whole or not there: a temporary sibling, fsync, rename, fsync of the folder."""
+"""Files that are whole or not there: a temporary sibling, fsync, rename, fsync of the folder; hard links likewise."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["TEMPORARY_SUFFIX", "fsync_folders", "fsync_path", "write_atomic"]
+__all__ = ["NO_LINKS", "TEMPORARY_SUFFIX", "fsync_folders", "fsync_path", "link_or_copy", "write_atomic"]
 
 TEMPORARY_SUFFIX = ".writing"
+# how a file system says that a file can have no second name there
+NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES})
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -22,7 +26,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     OSError
         The system refused; no temporary file is left behind.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as stream:
             stream.write(data)
@@ -33,6 +37,34 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     fsync_path(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file another name, in place of whatever has that name, or copy it where the system has no such links.
+
+    Folders above are made; nothing is forced to disk.
+
+    Raises
+    ------
+    OSError
+        The system refused; no temporary file is left behind.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)  # also after a rename: of two names of one file it does nothing
 
 
 def fsync_path(path: Path) -> None:

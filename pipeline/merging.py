@@ -7,7 +7,6 @@ same command, or one with more folders, goes on from there.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from manifests import layout
-from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, fsync_path, write_atomic
+from manifests.durable import fsync_folders, fsync_path, link_or_copy, write_atomic
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import code_version, sha256_bytes, sha256_file
 from manifests.records import AnyCommit, BankRecord, FileRecord, SampleRecord, SourceRecord, parse_commit
@@ -110,7 +109,8 @@ class _Merge:
         with output_errors(self.out):
             target.parent.mkdir(parents=True, exist_ok=True)
             if self.link:
-                _link(source, target)
+                link_or_copy(source, target)
+                fsync_path(target)
             else:
                 write_atomic(target, data)
             fsync_folders(self.out / file.path, self.out)
@@ -142,7 +142,7 @@ def merge_corpora(
     out : Path
         New, empty, or begun by such a merge.
     link : bool
-        Hard-link files instead of copying them; they must be on one file system.
+        Hard-link files instead of copying them, where they are on one file system.
     progress, announce
         As for `pipeline.generate.generate`.
     advance : callable, optional
@@ -200,13 +200,3 @@ def _unlike(a: Identity, b: Identity) -> Iterator[str]:
     yield from differences(
         a.recipe.model_dump(mode="json"), b.recipe.model_dump(mode="json"), "in the first", "in the other"
     )
-
-
-def _link(source: Path, target: Path) -> None:
-    """Another name for a file that is on disk, in place of whatever has that name."""
-    fsync_path(source)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    temporary.unlink(missing_ok=True)
-    os.link(source, temporary)
-    temporary.replace(target)
-    temporary.unlink(missing_ok=True)  # rename of two names of one file does nothing

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from pydantic import BaseModel, ConfigDict
 
 from manifests import layout
+from manifests.durable import link_or_copy
 from manifests.errors import CorpusError, MaphError, OutputError
 from manifests.hashing import sha256_bytes, sha256_file
 from manifests.object_store import ObjectPath, Place
@@ -475,7 +476,7 @@ def _fetch(place: ObjectPath, file: FileRecord, target: Path) -> None:
             )
         _write(cached, data)
     os.utime(cached)  # it was used just now
-    _link(cached, target)
+    link_or_copy(cached, target)
 
 
 def _get(place: ObjectPath) -> bytes:
@@ -501,18 +502,7 @@ def _prune_cache() -> None:
 def _keep(files: Sequence[FileRecord], folder: Path) -> None:
     """Put files just made in the cache: the next stage reads them."""
     for file in files:
-        _link(layout.safe_join(folder, file.path), _cached(file))
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file at two places, or a copy where the system cannot do that."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.{time.monotonic_ns()}")
-    try:
-        os.link(source, temporary)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    temporary.replace(target)
+        link_or_copy(layout.safe_join(folder, file.path), _cached(file))
 
 
 def _write(path: Path, data: bytes) -> None:

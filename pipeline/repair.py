@@ -8,9 +8,7 @@ So until everything has been made again the corpus is as it was, and a repair th
 
 from __future__ import annotations
 
-import errno
 import filecmp
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,7 +20,7 @@ from pydantic import ValidationError
 
 from manifests import layout
 from manifests.corpus import CorpusInfo, ScoreInfo
-from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, write_atomic
+from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, link_or_copy, write_atomic
 from manifests.errors import ConfigError, CorpusError, OutputError
 from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
 from manifests.records import AnyCommit, BankRecord, SampleRecord, SourceRecord
@@ -241,9 +239,9 @@ class _Damage:
                     rows = [row for row in commit.rows if isinstance(row, SourceRecord)]
                     create_source_arrays(twin, self.identity.recipe, commit.key, rows)
                 for name in _files(commit):
-                    _link(self.out / name, twin / name)
+                    link_or_copy(self.out / name, twin / name)
             if (self.out / layout.INVENTORY).is_file():  # held against the records before it is used
-                _link(self.out / layout.INVENTORY, twin / layout.INVENTORY)
+                link_or_copy(self.out / layout.INVENTORY, twin / layout.INVENTORY)
 
     def scores(self, sqe: Path | None) -> Iterator[_Score]:
         """Tables of scores that the corpus should have.
@@ -307,7 +305,7 @@ def _verify(out: Path, identity: Identity, twin: Path, advance: Advance | None) 
         for path in sorted(out.rglob("*")):
             name = path.relative_to(out)
             if path.is_file() and name.parts[0] != layout.LOG and name.as_posix() != layout.CONFIG:
-                _link(path, twin / name)
+                link_or_copy(path, twin / name)
         write_atomic(twin / layout.CONFIG, identity.to_bytes())
     report = verify_corpus(twin, advance=advance)
     shutil.rmtree(twin)
@@ -352,19 +350,8 @@ def _add_scores(out: Path, twin: Path, scores: Iterable[_Score]) -> None:
             score_corpus(twin, score.weights)
             continue
         with output_errors(out):
-            _link(out / score.whole.path, twin / score.whole.path)
+            link_or_copy(out / score.whole.path, twin / score.whole.path)
             list_score(twin, score.whole)
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file under another name or, where the file system has no such thing, a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}:
-            raise
-        shutil.copyfile(source, target)
 
 
 def _same(a: Path, b: Path) -> bool:

@@ -7,7 +7,6 @@ An archive is an uncompressed tar with its members sorted and no trace of when a
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import tarfile
@@ -19,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from manifests import layout
-from manifests.durable import TEMPORARY_SUFFIX, fsync_path
+from manifests.durable import NO_LINKS, TEMPORARY_SUFFIX, fsync_path
 from manifests.errors import CorpusError
 from manifests.hashing import sha256_file
 from manifests.records import FileRecord
@@ -28,7 +27,6 @@ __all__ = ["ARCHIVES", "HOSTS", "HostLimits", "is_packed", "must_pack", "pack_fi
 
 ARCHIVES = "archives"
 _BLOCK = 1 << 20
-_NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
 _PACKED = (layout.DATA, layout.BANK, layout.COMMITS)
 
 
@@ -126,7 +124,7 @@ def _place(source: Path, path: Path, file: FileRecord) -> None:
     try:
         os.link(source, path)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         with source.open("rb") as stream, written_whole(path) as copy:
             checked = _Checked(stream, file, source)

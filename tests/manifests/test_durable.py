@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.durable import fsync_folders, write_atomic
+from manifests.durable import fsync_folders, link_or_copy, write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -53,6 +53,40 @@ def test_failure_leaves_the_old_content_and_no_temporary_file(
         write_atomic(path, b"new and longer")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["corpus.json"]
+
+
+@pytest.mark.parametrize("code", [None, errno.EXDEV, errno.EPERM])
+def test_file_is_linked_or_where_that_is_refused_copied_in_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "folder" / "target"
+    source.write_bytes(b"content")
+
+    def refused(*_: object) -> None:
+        raise OSError(code, os.strerror(code or 0))
+
+    if code is not None:
+        monkeypatch.setattr(os, "link", refused)
+    for before in (None, b"other"):
+        if before is not None:
+            target.unlink()
+            target.write_bytes(before)
+        for _ in range(2):  # the second time both are names of one file already
+            link_or_copy(source, target)
+            assert target.read_bytes() == b"content"
+            assert target.samefile(source) == (code is None)
+            assert [p.name for p in target.parent.iterdir()] == ["target"]
+
+
+def test_link_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "source").write_bytes(b"content")
+    monkeypatch.setattr(os, "link", fails)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        link_or_copy(tmp_path / "source", tmp_path / "target")
+    assert [p.name for p in tmp_path.iterdir()] == ["source"]
 
 
 def test_every_folder_up_to_the_root_is_forced_to_disk(tmp_path: Path, synced: list[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -118,6 +120,17 @@ def test_parts_are_joined_to_the_bytes_of_an_undisturbed_run(
     assert [digest(part) for part in parts] == before
     shard = "data/builtin/brick/image/c/0/0/0/0"
     assert (tmp_path / "out" / shard).samefile(parts[0] / shard) == link
+
+
+def test_parts_on_another_file_system_are_copied_where_links_were_asked_for(
+    parts: list[Path], finished_digest: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refused)
+    merge_corpora(parts, tmp_path / "out", link=True)
+    assert digest(tmp_path / "out") == finished_digest
 
 
 def test_what_is_missing_is_said_and_kept_for_the_next_try(
