@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
 from multiprocessing.connection import Connection, Pipe
@@ -134,7 +135,7 @@ def serve() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends them to the whole group
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
-    if sys.platform == "linux":
+    with suppress(OSError):  # no such file, or none that may be written: then memory has to suffice
         Path("/proc/self/oom_score_adj").write_text("1000")  # where memory is short, this process goes first
     connection = Connection(int(sys.argv[1]))
     device, wanted = connection.recv()
