@@ -11,7 +11,9 @@ in brackets where it has one; docs/format.md is written from them. A commit reco
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +23,7 @@ from manifests.config import ForegroundMode
 from manifests.hashing import canonical_json, sha256_bytes
 
 __all__ = [
+    "COMMIT_PARSERS",
     "SCHEMA_VERSION",
     "AnyCommit",
     "BankRecord",
@@ -297,6 +300,15 @@ def parse_commit(data: bytes, row_type: type[RowT]) -> CommitRecord[RowT]:
     """
     model = cast("type[CommitRecord[RowT]]", CommitRecord.__class_getitem__(row_type))
     return model.model_validate_json(data)
+
+
+COMMIT_PARSERS: Mapping[str, Callable[[bytes], AnyCommit]] = MappingProxyType(
+    {
+        "sources": CommitRecord[SourceRecord].model_validate_json,
+        "bank": CommitRecord[BankRecord].model_validate_json,
+        "samples": CommitRecord[SampleRecord].model_validate_json,
+    }
+)  # by stage, with which the name of a record's file begins; errors as for `parse_commit`
 
 
 def plan_row_id(fields: dict[str, object]) -> str:

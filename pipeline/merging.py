@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,19 +17,13 @@ from manifests import layout
 from manifests.durable import fsync_folders, fsync_path, link_or_copy, write_atomic
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import code_version, sha256_bytes, sha256_file
-from manifests.records import AnyCommit, BankRecord, FileRecord, SampleRecord, SourceRecord, parse_commit
+from manifests.records import COMMIT_PARSERS, AnyCommit, FileRecord
 from pipeline.generate import Outcome, complete
 from pipeline.progress import Progress, SilentProgress
 from pipeline.store import Identity, differences, open_output, output_errors, read_identity
 from pipeline.verification import verify_corpus
 
 __all__ = ["merge_corpora"]
-
-_PARSERS: dict[str, Callable[[bytes], AnyCommit]] = {
-    "sources": partial(parse_commit, row_type=SourceRecord),
-    "bank": partial(parse_commit, row_type=BankRecord),
-    "samples": partial(parse_commit, row_type=SampleRecord),
-}
 
 
 @dataclass
@@ -80,7 +73,7 @@ class _Merge:
         except OSError as error:
             raise OutputError(f"{part / layout.COMMITS / name}: cannot be read ({error.strerror})") from None
         try:
-            record = _PARSERS[name.split("--")[0]](data)
+            record = COMMIT_PARSERS[name.split("--")[0]](data)
         except (ValidationError, KeyError):
             record = None
         ours = (self.identity.config_sha256, self.identity.code_version)

@@ -36,10 +36,10 @@ from manifests.errors import CorpusError
 from manifests.hashing import canonical_json, code_version, sha256_bytes, sha256_file
 from manifests.object_store import Place
 from manifests.records import (
+    COMMIT_PARSERS,
     SCHEMA_VERSION,
     AnyCommit,
     BankRecord,
-    CommitRecord,
     DefectRecord,
     FileRecord,
     PlannedDefect,
@@ -71,12 +71,6 @@ _PROMISES = {
     "touching_px": "of one defect touch another",
 }
 _OF_LEADING = (*PlannedDefect.model_fields, "status", "attempts", "extent", "center_y", "center_x", "severity")
-
-_PARSERS: dict[str, Callable[[bytes], AnyCommit]] = {
-    "sources": CommitRecord[SourceRecord].model_validate_json,
-    "bank": CommitRecord[BankRecord].model_validate_json,
-    "samples": CommitRecord[SampleRecord].model_validate_json,
-}
 
 
 @dataclass(frozen=True)
@@ -223,11 +217,11 @@ def _read_commits(out: Path, identity: Identity, problems: list[Problem]) -> Ite
     folder = out / layout.COMMITS
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         where = f"{layout.COMMITS}/{path.name}"
-        if path.name.split("--")[0] not in _PARSERS or path.suffix != ".json":
+        if path.name.split("--")[0] not in COMMIT_PARSERS or path.suffix != ".json":
             problems.append(Problem(where, "is not a commit record; remove it, or run generate again to sweep it"))
             continue
         try:
-            commit = _PARSERS[path.name.split("--")[0]](path.read_bytes())
+            commit = COMMIT_PARSERS[path.name.split("--")[0]](path.read_bytes())
         except (ValidationError, OSError) as error:
             what = f"cannot be read as a commit record ({_first_line(error)}); remove it and run generate again"
             problems.append(Problem(where, what))
