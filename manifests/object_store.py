@@ -139,10 +139,9 @@ class ObjectPath:
 
     def replace(self, data: bytes, e_tag: str | None) -> bool:
         """Put an object only in place of the one with this entity tag; whether it was put."""
-        return self._put_if(e_tag or "", data)
+        return self._put_if({"e_tag": e_tag or ""}, data)
 
-    def _put_if(self, wanted: str, data: bytes) -> bool:
-        mode: Literal["create"] | obstore.UpdateVersion = "create" if wanted == "create" else {"e_tag": wanted}
+    def _put_if(self, mode: Literal["create"] | obstore.UpdateVersion, data: bytes) -> bool:
         try:
             self._try(lambda store: obstore.put(store, self.key, data, mode=mode, use_multipart=False))
         except (AlreadyExistsError, PreconditionError, FileNotFoundError):

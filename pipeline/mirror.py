@@ -44,6 +44,7 @@ __all__ = ["Lent", "Site", "cache_folder", "looked_into", "worked_on"]
 
 SpecT = TypeVar("SpecT")
 ResultT = TypeVar("ResultT")
+Lent = Callable[[Sequence[FileRecord]], AbstractContextManager[None]]  # in it these files are there for real
 
 _METADATA = "zarr.json"
 _CRASHES = ("crashes.jsonl", "crashes.txt")  # see pipeline.apart
@@ -88,9 +89,6 @@ def worked_on(place: Place) -> Iterator[Site]:
                 mirror.publish(lease, log=True)
             raise
         mirror.publish(lease, log=True)
-
-
-Lent = Callable[[Sequence[FileRecord]], AbstractContextManager[None]]
 
 
 @contextmanager
