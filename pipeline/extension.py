@@ -12,7 +12,7 @@ from pathlib import Path
 
 from manifests import layout
 from manifests.durable import write_atomic
-from manifests.errors import ConfigError
+from manifests.errors import ConfigError, OutputError
 from manifests.records import SourceStatus
 from pipeline.generate import Outcome, generate, prepare, stored_sources
 from pipeline.planning import bank_ranges
@@ -122,10 +122,22 @@ def _wanted(out: Path, identity: Identity, wish: Wish, *, finished: bool) -> tup
 
 
 def _record(out: Path, identity: Identity, extensions: Sequence[int], progress: Progress) -> None:
-    """Write down that the corpus is to have these, once it is sure that they can be made."""
+    """Write down that the corpus is to have these, once it is sure that they can be made.
+
+    Raises
+    ------
+    ConfigError
+        They cannot: the bank is too small.
+    OutputError
+        Another process is writing here, or has extended the corpus since ``identity`` was read.
+    """
     recipe = identity.recipe
     bank_ranges(recipe, _usable(out, recipe), extensions)
     with lock_output(out), output_errors(out):
+        if read_identity(out) != identity:
+            raise OutputError(
+                f"{out}: another maphc2f has extended it just now; look at it, then say again what you want"
+            )
         mark_unfinished(out)
         scores = sorted((out / layout.SCORES).glob("*"))
         for path in scores:  # they lack the samples to come, and would count for nothing in silence

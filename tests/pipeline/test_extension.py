@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ from pipeline.generate import generate
 from pipeline.planning import BANK_SHARD, bank_ranges, category_rows, make_plan
 from pipeline.recipe import load_recipe
 from pipeline.scoring import score_corpus
-from pipeline.store import read_identity
+from pipeline.store import Identity, read_identity
 from pipeline.verification import verify_corpus
 from tests.pipeline.conftest import digest
 from tests.pipeline.test_generate import wait_for
@@ -228,6 +228,20 @@ def test_bank_too_small_for_an_extension_is_refused_before_anything_changes(
     with pytest.raises(ConfigError, match=r"bank\.trajectories: 20 are too few for"):
         extend(copied, Wish(100_000), workers=1)
     assert digest(copied) == finished_digest
+
+
+def test_extension_by_another_process_meanwhile_is_kept_and_told(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Identity.of(read_identity(copied).recipe, [7]).to_bytes()
+
+    def overtaken(*given: Any) -> Any:
+        (copied / layout.CONFIG).write_bytes(other)
+        return bank_ranges(*given)
+
+    monkeypatch.setattr("pipeline.extension.bank_ranges", overtaken)
+    with pytest.raises(OutputError, match="another maphc2f has extended it"):
+        extend(copied, Wish(more=5), workers=1)
+    assert (copied / layout.CONFIG).read_bytes() == other
+    assert (copied / layout.CORPUS).is_file()
 
 
 def test_corpus_of_another_code_version_is_refused(copied: Path) -> None:
