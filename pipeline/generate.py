@@ -325,7 +325,7 @@ def _made(run: Run, stage: str, row_type: type[RowT], specs: Iterable[_Spec]) ->
 
 def _retract(run: Run, names: Iterable[str]) -> None:
     """Take back the records of shards that are to be made anew from something else, before their files change."""
-    stale = [name for name in names if (run.out / layout.COMMITS / name).exists()]
+    stale = {path.name for path in (run.out / layout.COMMITS).iterdir()} & set(names)
     if stale:
         mark_unfinished(run.out)
         retract(run.out, stale)
