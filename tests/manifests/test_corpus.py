@@ -383,7 +383,9 @@ def test_corpus_of_another_schema_version_is_refused(copied: Stored, version: in
     path = copied.path / layout.CORPUS
     content = json.loads(path.read_bytes())
     path.write_text(json.dumps(content | {"schema_version": version}), encoding="utf-8")
-    with pytest.raises(CorpusError, match=rf"corpus\.json: .*expected schema_version 1, found {version}\); read it with"):
+    with pytest.raises(
+        CorpusError, match=rf"corpus\.json: .*expected schema_version 1, found {version}\); read it with"
+    ):
         Corpus(copied.path)
 
 
