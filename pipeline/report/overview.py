@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from manifests.corpus import CorpusInfo
 from manifests.records import SampleStatus, SourceStatus
-from pipeline.commands.summary import REMEDIES
+from pipeline.remedies import REMEDIES
 from pipeline.report.charts import Histogram, Scale, histogram
 from pipeline.report.columns import Columns
 from pipeline.run_log import RunEntry, StageLine, read_runs, stage_lines
