@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,9 @@ from manifests.console import ConsoleProgress, bytes_text
 from manifests.errors import ConfigError
 from manifests.splits import Shares
 from pipeline.commands.terminal import Out, WorkersOption, app, console, must_be_corpus, on_disk
+
+if TYPE_CHECKING:
+    from pipeline.export.job import Outcome
 
 __all__ = ["export"]
 
@@ -78,6 +81,11 @@ def export(
             )
         except Interrupted:
             raise KeyboardInterrupt from None
+    _tell(outcome, dest)
+
+
+def _tell(outcome: Outcome, dest: Path) -> None:
+    """What the folder holds now."""
     info = outcome.info
     splits = ", ".join(f"{split} {number:,}" for split, number in info.splits.items())
     normals = f" and {info.normals:,} normal photographs" if info.normals else ""
