@@ -37,6 +37,7 @@ from manifests.hashing import sha256_file
 from manifests.records import SampleStatus, SourceRecord
 from manifests.tables import from_table, read_table
 from pipeline.contact_sheet import as_rgb
+from pipeline.destination import overlap
 from pipeline.report.columns import CHUNK, STEPS, Columns, read_columns
 from pipeline.report.details import INSTANCE_COLOURS, choose_details, colour_scales, sample_detail
 from pipeline.report.facts import PER_CHUNK, SECTIONS, fact_chunk
@@ -90,7 +91,7 @@ def refuse_inside(dest: Path, *inputs: Path) -> None:
         It lies in one of them, or is one.
     """
     for folder in inputs:
-        if dest.resolve().is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(dest.resolve()):
+        if overlap(dest, folder):
             raise OutputError(f"{dest}: lies in {folder}, or holds it; give a folder beside it for the report")
 
 
