@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["TEMPORARY_SUFFIX", "fsync_folders", "fsync_path", "write_atomic"]
+__all__ = ["TEMPORARY_SUFFIX", "fsync_folders", "fsync_path", "write_atomic", "written_whole"]
 
 TEMPORARY_SUFFIX = ".writing"
 
@@ -22,14 +24,27 @@ def write_atomic(path: Path, data: bytes) -> None:
     OSError
         The system refused; no temporary file is left behind.
     """
+    with written_whole(path) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, as `write_atomic` does, piece by piece: it appears when the block ends without an error.
+
+    Raises
+    ------
+    OSError
+        The system refused; no temporary file is left behind.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     fsync_path(path.parent)

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from manifests.corpus import Corpus, Picture, Sample
+from manifests.durable import written_whole
 from manifests.pictures import eight_bits
 from manifests.records import SampleRecord
 from manifests.tables import arrow_schema
-from pipeline.publishing.placing import written_whole
 
 __all__ = ["PICTURES", "PREVIEW", "THUMB_PX", "plain_columns", "preview_files", "write_preview"]
 
@@ -78,6 +78,7 @@ def write_preview(
         for number, name in enumerate(preview_files({split: len(part)}).get(split, [])):
             rows = part[number * _ROWS_PER_FILE : (number + 1) * _ROWS_PER_FILE]
             if not (dest / name).is_file():
+                (dest / PREVIEW).mkdir(parents=True, exist_ok=True)
                 with written_whole(dest / name) as stream, _writer(stream, schema) as writer:
                     writer.add_key_value_metadata({"huggingface": _features(schema)})
                     for number_in_file, batch in enumerate(_batches(rows, split, schema)):
