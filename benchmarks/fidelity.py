@@ -14,7 +14,6 @@ the same photographs and their differences are judged in pairs. Real cracks and 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import multiprocessing
 import os
 import tempfile
@@ -327,7 +326,6 @@ class Result:
     scored: NDArray[np.bool_]
     stages: tuple[Measured, ...]
     peers: tuple[Measured, ...]
-    unavailable: Mapping[str, str]
     judgements: tuple[Judgement, ...]  # stages, then peers
     floors: tuple[Judgement, ...]
     giveaways: tuple[Giveaway, ...]
@@ -405,7 +403,7 @@ def evaluate(options: argparse.Namespace, sizes: Sizes) -> Result:
                 workers=options.workers,
             )
         )
-        made, peers, unavailable = _all_shots(corpus, real, choosing, sizes)
+        made, peers = _all_shots(corpus, real, choosing, sizes)
         rng = np.random.default_rng(_SEED)
         like = list(real.shots)
         jobs = {
@@ -433,7 +431,6 @@ def evaluate(options: argparse.Namespace, sizes: Sizes) -> Result:
         scored=scored,
         stages=tuple(found[n] for n in made),
         peers=tuple(found[n] for n in peers),
-        unavailable=unavailable,
         judgements=tuple(judgements),
         floors=tuple(floors),
         giveaways=tuple(giveaways),
@@ -459,21 +456,17 @@ def _one_thread(job: Callable[[], Pairs]) -> Pairs:
 
 def _all_shots(
     corpus: Corpus, real: Real, choosing: Sequence[Shot], sizes: Sizes
-) -> tuple[dict[str, list[Shot]], dict[str, list[Shot]], dict[str, str]]:
-    """Shots by stage and by peer, matched to the real ones, and which peers could not be had and why."""
+) -> tuple[dict[str, list[Shot]], dict[str, list[Shot]]]:
+    """Shots by stage and by peer, matched to the real ones."""
     every = corpus_shots(corpus, MECHANISMS)
     chosen = matched(real.shots, every["npcfpp"], each=sizes.each)
     stages = {STAGES[name]: [shots[k] for k in chosen] for name, shots in every.items()}
     sources = _sources_of(corpus, MECHANISMS)
-    peers, unavailable = {}, {}
+    peers = {}
     for painter in PAINTERS:
-        try:
-            drawn = paint(painter, sources, choosing)
-        except defect_synthesis.PeerUnavailableError as error:
-            unavailable[painter.name] = str(error)
-            continue
+        drawn = paint(painter, sources, choosing)
         peers[painter.name] = [drawn[k] for k in matched(real.shots, drawn, each=sizes.each)]
-    return stages, peers, unavailable
+    return stages, peers
 
 
 def _floors(
@@ -526,8 +519,7 @@ def _embedded(options: argparse.Namespace, scratch: Path, sizes: Sizes, pool: Pr
     plain = every.pop("source")
     tasks: dict[str, tuple[list[Shot], list[Shot]]] = {STAGES[s]: (shots, plain) for s, shots in every.items()}
     for painter in PAINTERS:
-        with contextlib.suppress(defect_synthesis.PeerUnavailableError):  # the page has said so already
-            tasks[painter.name] = _paint_by_category(painter, plain)
+        tasks[painter.name] = _paint_by_category(painter, plain)
     shown = [shots for shots, _ in tasks.values()]
     values = pool.map(continuity, shown, [sources for _, sources in tasks.values()])
     return [

@@ -129,7 +129,6 @@ def _main_table(result: Result) -> list[str]:
     for j in (*result.judgements, *result.floors):
         cells = [_cell(j.metrics[m]) for m in _MAIN] + [_cell(j.aurocs[n]) for n in JUDGES]
         lines.append(f"| {j.name} | " + " | ".join(cells) + " |")
-    lines += [f"| {name} | not measured: {why} |" + " |" * (len(_MAIN) + 2) for name, why in result.unavailable.items()]
     return lines
 
 

@@ -368,15 +368,12 @@ def corpus_masks(path: Path) -> Masks:
 def draw_peer(peer: Peer, real: Real, sizes: Sizes) -> Measured:
     """The peer with those of its settings that bring it nearest to the training half."""
     best, least = peer.choices[0], np.inf
-    try:
-        for choice in peer.choices if len(peer.choices) > 1 else ():
-            masks = peer.draw(real.target, np.random.default_rng(10), sizes.tries, SIDE_PX, **choice)
-            found = excess(real.scaling(measure(masks)), real.train, np.random.default_rng(11), draws=60)
-            if found < least:
-                best, least = choice, found
-        masks = peer.draw(real.target, np.random.default_rng(12), sizes.masks, SIDE_PX, **best)
-    except defect_synthesis.PeerUnavailableError as error:
-        return Measured(peer.name, np.empty((0, len(NAMES))), unavailable=str(error))
+    for choice in peer.choices if len(peer.choices) > 1 else ():
+        masks = peer.draw(real.target, np.random.default_rng(10), sizes.tries, SIDE_PX, **choice)
+        found = excess(real.scaling(measure(masks)), real.train, np.random.default_rng(11), draws=60)
+        if found < least:
+            best, least = choice, found
+    masks = peer.draw(real.target, np.random.default_rng(12), sizes.masks, SIDE_PX, **best)
     settings = ", ".join(f"{name} {value}" for name, value in best.items())
     return Measured(peer.name, measure(masks), shown=tuple(masks[:12]), settings=settings)
 

@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 
 from manifests import Corpus
 from manifests.corpus import Sample
-from manifests.records import SourceRecord
-from manifests.tables import from_table, read_table
 from pipeline.contact_sheet import as_rgb
+from pipeline.inspection_card import photographs
 from pipeline.report import corpus_report
 from pipeline.report.corpus_report import write_pages
 from pipeline.report.overview import read_stages
@@ -74,8 +73,6 @@ def repeated(table: pa.Table, count: int, rng: np.random.Generator) -> pa.Table:
 
 def write_scaled(corpus_path: Path, dest: Path, *, count: int, details: int) -> None:
     corpus = Corpus(corpus_path, statuses=None)
-    records = from_table(read_table(corpus_path / "inventory.parquet"), SourceRecord)
-    sources = {(r.dataset, r.category, r.index): r for r in records if r.index >= 0}
     table = repeated(corpus.table, count, np.random.default_rng(0))
     drawn: dict[tuple[int, int], tuple[bytes, bytes]] = {}
     draw = corpus_report.sheets
@@ -88,6 +85,7 @@ def write_scaled(corpus_path: Path, dest: Path, *, count: int, details: int) -> 
         return drawn[key]
 
     corpus_report.sheets = once
+    sources = photographs(corpus)
     with build_site(dest, kind="report") as site:
         pictures = RepeatedPictures(corpus)
         write_pages(site, table, corpus.info, sources, pictures, times=read_stages(corpus_path), details=details)

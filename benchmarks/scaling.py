@@ -3,7 +3,7 @@
 Run with::
 
     python -m benchmarks.scaling            # writes docs/scaling.md and docs/pictures/scaling.png; make scaling
-    python -m benchmarks.scaling --workers 64 --tasks 200 --rows 2000 8000 --page /tmp/scaling.md   # a quick look
+    python -m benchmarks.scaling --workers 64 --tasks 200 --rows 2000 8000 --page build/scaling.md   # a quick look
 
 Three measurements feed a model. A small corpus is made by one worker: CPU and bytes a sample, files, records and
 fsyncs a shard. The real client loop and the real Dask scheduler of this program, in this process as in a run, drive

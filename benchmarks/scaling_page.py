@@ -159,9 +159,7 @@ def write_page(path: Path, results: Results) -> None:
 
 
 def _page(results: Results, picture: str) -> list[str]:
-    costs, finalised = results.costs, results.finalised
-    bare, shard = results.simulated
-    first, memory = limits(results)[0], psutil.virtual_memory().total
+    first, finalised = limits(results)[0], results.finalised
     row_bytes = _slope(finalised, "peak_bytes")
     return [
         "# Beyond one site: what a large run asks for, and what breaks first\n",
@@ -175,6 +173,19 @@ def _page(results: Results, picture: str) -> list[str]:
         "for ten million.\n",
         "![Shards a second that workers finish, beside what one process can take; memory of the last "
         f"stage]({picture})\n",
+        *_cost_section(results),
+        *_simulated_section(results),
+        *_store_section(results),
+        *_limits_section(results),
+        *_last_stage_section(results),
+        *_time_section(results),
+        "",
+    ]
+
+
+def _cost_section(results: Results) -> list[str]:
+    costs = results.costs
+    return [
         "## What a sample costs\n",
         f"Measured: {costs.samples} samples at 256 x 256 px of {costs.shard_files} arrays, one worker, from its "
         "own log "
@@ -190,6 +201,12 @@ def _page(results: Results, picture: str) -> list[str]:
         f"| a shard: fsyncs on a local disk | {costs.shard_fsyncs} |",
         f"| a shard of {SHARD_ROWS} on one worker, computed | {costs.shard_s:.1f} s |",
         f"| most memory of the worker | {costs.worker_bytes / 1e6:.0f} MB |\n",
+    ]
+
+
+def _simulated_section(results: Results) -> list[str]:
+    bare, shard = results.simulated
+    return [
         f"## {shard.workers:,} workers, simulated\n",
         "The real executor of `maphc2f generate` (two tasks under way for each worker) and the real Dask "
         "scheduler, in "
@@ -207,6 +224,12 @@ def _page(results: Results, picture: str) -> list[str]:
         ),
         "\nThe clock's figure is lower than one core's: the stub workers and other work share two cores with the main "
         "process.\n",
+    ]
+
+
+def _store_section(results: Results) -> list[str]:
+    costs = results.costs
+    return [
         "## What the object store is asked for\n",
         "Computed: a shard is one object an array and one for its record, none larger than 50 MB before compression.\n",
         "| workers | shards/s | PUT/s | MB/s |\n|--:|--:|--:|--:|",
@@ -214,12 +237,25 @@ def _page(results: Results, picture: str) -> list[str]:
         f"\nAmazon publishes {PUTS_PER_PREFIX:,} PUT/s for each prefix; categories are prefixes of their own, so "
         "a corpus "
         "of 30 has room for more.\n",
+    ]
+
+
+def _limits_section(results: Results) -> list[str]:
+    costs = results.costs
+    return [
         "## What breaks first\n",
         "| at about so many workers | what | basis |\n|--:|---|---|",
         *(f"| {_workers(limit.workers)} | {limit.what} | {limit.basis} |" for limit in limits(results)),
         "\nThe client's window is not on the list: a worker has a second task waiting while it computes one, so it "
         f"idles only if the main process leaves it alone for a whole shard ({costs.shard_s:.0f} s), that is once that "
         "process is out of CPU.\n",
+    ]
+
+
+def _last_stage_section(results: Results) -> list[str]:
+    finalised, memory = results.finalised, psutil.virtual_memory().total
+    row_bytes = _slope(finalised, "peak_bytes")
+    return [
         "## The last stage\n",
         "Measured on synthetic records (real ones, repeated under other numbers, each parsed anew): manifest, "
         "statistics "
@@ -238,13 +274,17 @@ def _page(results: Results, picture: str) -> list[str]:
         f"finish a corpus of about {memory / row_bytes / 1e6:.1f} million samples. Larger ones need the manifest "
         "written "
         "shard by shard, as one row group each, or several corpora.\n",
+    ]
+
+
+def _time_section(results: Results) -> list[str]:
+    return [
         "## How long it would take\n",
         "Computed: one core a worker, no contention, every photograph taken in before. *Alone* is what one "
         "process does "
         "while the workers wait: plan and last stage.\n",
         "| samples | workers | in all | of that alone | share of ideal |\n|--:|--:|--:|--:|--:|",
         *(_wall_line(results, samples, workers) for samples in TARGETS for workers in FLEETS),
-        "",
     ]
 
 

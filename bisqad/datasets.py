@@ -43,6 +43,7 @@ from manifests.errors import ConfigError
 from manifests.layout import INSTANCE
 from manifests.pictures import eight_bits
 from manifests.records import SampleRecord
+from manifests.splits import part_of_group
 
 __all__ = ["CorpusDataset", "CorpusStream", "split_by_group", "weighted_sampler"]
 
@@ -391,7 +392,7 @@ def split_by_group(corpus: Corpus | str | Path, parts: Mapping[str, float], *, s
     parts : mapping of str to float
         Shares by name, such as ``{"train": 0.8, "validation": 0.2}``; only their ratio counts.
     seed : int
-        Of who goes where.
+        Another seed gives another choice among groups of one size, as `manifests.splits` chooses for exports.
 
     Returns
     -------
@@ -406,23 +407,15 @@ def split_by_group(corpus: Corpus | str | Path, parts: Mapping[str, float], *, s
     whole = _opened(corpus)
     if not parts or any(not share > 0 or not np.isfinite(share) for share in parts.values()):
         raise ConfigError(f"parts: expected shares above 0, got {dict(parts)}")
-    groups, sizes = np.unique(np.asarray(whole.table["group"].to_numpy()), return_counts=True)
-    if len(groups) < len(parts):
+    total = sum(parts.values())
+    shares = {name: share / total for name, share in parts.items()}
+    part_of = part_of_group(whole.table["group"].to_pylist(), shares, seed=seed)
+    if len(part_of) < len(parts):
         raise ConfigError(
-            f"{whole.path}: {len(groups)} group(s) cannot be split into {len(parts)} parts; "
+            f"{whole.path}: {len(part_of)} group(s) cannot be split into {len(parts)} parts; "
             "raise bank.groups in the recipe, or ask for fewer parts"
         )
-    wanted = np.array(list(parts.values())) / sum(parts.values()) * sizes.sum()
-    taken: list[list[int]] = [[] for _ in parts]
-    left = wanted.copy()
-    order = np.random.default_rng(seed).permutation(len(groups))
-    for done, k in enumerate(order.tolist()):
-        empty = [part for part, members in enumerate(taken) if not members]
-        choice = empty if len(empty) == len(groups) - done else range(len(taken))  # just enough are left for these
-        best = max(choice, key=lambda part: left[part])
-        taken[best].append(int(groups[k]))
-        left[best] -= sizes[k]
-    return {name: whole.where(group=sorted(members)) for name, members in zip(parts, taken, strict=True)}
+    return {name: whole.where(group=[group for group, part in part_of.items() if part == name]) for name in parts}
 
 
 def _opened(corpus: Corpus | str | Path) -> Corpus:

@@ -32,7 +32,7 @@ from manifests import layout
 from manifests.errors import CorpusError, StorageError
 from manifests.hashing import sha256_bytes
 from manifests.object_store import ObjectPath, Place, explained, place_of, s3_store
-from manifests.records import FileRecord, SampleRecord, SampleStatus
+from manifests.records import SCHEMA_VERSION, FileRecord, SampleRecord, SampleStatus
 from manifests.selection import matching
 from manifests.shards import ShardLayout, layout_of, read_shard_rows, threads_are_safe
 from manifests.tables import completed, from_table, parse_table, read_or_refuse
@@ -63,6 +63,12 @@ Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
 class _Info(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Version(BaseModel):
+    """Of corpus.json only that which says how to read the rest."""
+
+    schema_version: int
 
 
 class Spread(_Info):
@@ -288,7 +294,7 @@ class Corpus(Sequence[Sample]):
     Raises
     ------
     CorpusError
-        The folder is not a corpus, or generate has not finished.
+        The folder is not a corpus, generate has not finished, or it is of another ``schema_version`` than is known.
     StorageError
         The object store cannot be reached, or refuses.
     ValueError
@@ -453,7 +459,13 @@ def _shared_row(root: ObjectPath, key: str, name: str, row: int) -> NDArray[Any]
 
 def _read_info(path: Place) -> CorpusInfo:
     try:
-        return CorpusInfo.model_validate_json((path / layout.CORPUS).read_bytes())
+        data = (path / layout.CORPUS).read_bytes()
+        if (found := _Version.model_validate_json(data).schema_version) != SCHEMA_VERSION:
+            raise CorpusError(
+                f"{path / layout.CORPUS}: cannot be read (expected schema_version {SCHEMA_VERSION}, found {found}); "
+                "read it with the release that wrote it"
+            )
+        return CorpusInfo.model_validate_json(data)
     except FileNotFoundError:
         if (path / layout.CONFIG).is_file():
             raise CorpusError(f"{path}: this corpus is not finished; run `maphc2f generate` again to go on") from None

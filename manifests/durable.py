@@ -6,10 +6,20 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["NO_LINKS", "TEMPORARY_SUFFIX", "fsync_folders", "fsync_path", "link_or_copy", "write_atomic"]
+__all__ = [
+    "NO_LINKS",
+    "TEMPORARY_SUFFIX",
+    "fsync_folders",
+    "fsync_path",
+    "link_or_copy",
+    "write_atomic",
+    "written_whole",
+]
 
 TEMPORARY_SUFFIX = ".writing"
 # how a file system says that a file can have no second name there
@@ -26,14 +36,27 @@ def write_atomic(path: Path, data: bytes) -> None:
     OSError
         The system refused; no temporary file is left behind.
     """
+    with written_whole(path) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, as `write_atomic` does, piece by piece: it appears when the block ends without an error.
+
+    Raises
+    ------
+    OSError
+        The system refused; no temporary file is left behind.
+    """
     temporary = _temporary(path)
     try:
         with temporary.open("wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     fsync_path(path.parent)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-__all__ = ["DEFAULT_SHARES", "SPLITS", "Shares", "group_of_source", "split_of_group"]
+__all__ = ["DEFAULT_SHARES", "SPLITS", "Shares", "group_of_source", "part_of_group", "split_of_group"]
 
 Shares = tuple[float, float, float]
 
@@ -42,16 +42,34 @@ def split_of_group(groups: Iterable[int], *, seed: int = 0, shares: Shares = DEF
     """
     if not all(0 <= share < float("inf") for share in shares) or not sum(shares):
         raise ValueError(f"shares {shares}: expected three numbers, none negative and not all 0")
+    given = dict(zip(SPLITS, shares, strict=True))
+    wanted = {name: given[name] / sum(shares) for name in _FIRST_SERVED if given[name]}
+    return part_of_group(groups, wanted, seed=seed)
+
+
+def part_of_group(groups: Iterable[int], shares: Mapping[str, float], *, seed: int = 0) -> dict[int, str]:
+    """Part of every group, as `split_of_group`, for parts of any names.
+
+    Parameters
+    ----------
+    groups : iterable of int
+        Group of every sample.
+    shares : mapping of str to float
+        Shares of the samples by part, above 0 and 1 in all; where there are too few groups, the first parts get one.
+    seed : int
+        Another seed gives another choice among groups of one size.
+    """
     sizes = Counter(groups)
-    lacking = {name: share / sum(shares) * sizes.total() for name, share in zip(SPLITS, shares, strict=True) if share}
+    lacking = {name: share * sizes.total() for name, share in shares.items()}
     order = sorted(sizes, key=lambda group: (-sizes[group], hashlib.sha256(f"{seed}/{group}".encode()).digest()))
     found: dict[int, str] = {}
+    empty = list(lacking)
     for position, group in enumerate(order):
-        empty = [name for name in lacking if name not in found.values()]
         choice = empty if len(order) - position <= len(empty) else list(lacking)
-        split = max(choice, key=lambda name: (lacking[name], -_FIRST_SERVED.index(name)))
-        found[group] = split
-        lacking[split] -= sizes[group]
+        part = max(choice, key=lambda name: lacking[name])
+        found[group] = part
+        lacking[part] -= sizes[group]
+        empty = [name for name in empty if name != part]
     return dict(sorted(found.items()))
 
 

@@ -21,6 +21,7 @@ from manifests.records import SampleRecord
 __all__ = [
     "FAINT",
     "INK",
+    "INSTANCE_COLOURS",
     "PAPER",
     "as_rgb",
     "choose_evenly",
@@ -39,6 +40,10 @@ _MARGIN = 24
 PAPER = (250, 250, 248)
 INK = (32, 33, 36)
 FAINT = (110, 112, 118)
+# of defects in one picture: the lighter of Okabe and Ito's colours, which most eyes tell apart
+INSTANCE_COLOURS = np.array(
+    [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [213, 94, 0], [204, 121, 167]], dtype=np.uint8
+)
 # dark violet to yellow, and to pale blue, in equal steps of lightness
 _ABOVE = np.array([[18, 8, 38], [86, 16, 109], [163, 43, 96], [223, 82, 61], [249, 149, 32], [246, 233, 130]])
 _BELOW = np.array([[18, 8, 38], [30, 40, 112], [24, 84, 158], [38, 134, 180], [104, 184, 206], [196, 234, 240]])

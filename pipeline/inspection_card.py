@@ -20,7 +20,17 @@ from manifests.corpus import Corpus, Sample
 from manifests.errors import ConfigError, CorpusError
 from manifests.records import SampleStatus, SourceRecord
 from manifests.tables import from_table, read_table
-from pipeline.contact_sheet import FAINT, INK, PAPER, as_rgb, coloured, mechanism_names, scale_ends, shown_fields
+from pipeline.contact_sheet import (
+    FAINT,
+    INK,
+    INSTANCE_COLOURS,
+    PAPER,
+    as_rgb,
+    coloured,
+    mechanism_names,
+    scale_ends,
+    shown_fields,
+)
 
 __all__ = ["MOST_CARDS", "draw_card", "draw_cards", "photographs"]
 
@@ -39,11 +49,7 @@ _MARK = (255, 176, 32)
 _SHADE = (24, 24, 28)
 _STAGE_TITLES = {"paste": "paste", "render": "render", "npcf": "npcF"}
 _FINAL = "npcF++, final"
-# of instances on black: white, then the lighter of Okabe and Ito's colours, which most eyes tell apart
-_INSTANCES = np.array(
-    [[255, 255, 255], [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [213, 94, 0], [204, 121, 167]],
-    dtype=np.uint8,
-)
+_INSTANCES = np.concatenate([np.full((1, 3), 255, np.uint8), INSTANCE_COLOURS])  # on black
 
 
 @dataclass(frozen=True)

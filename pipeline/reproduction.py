@@ -7,9 +7,7 @@ photographs are those that the corpus keeps; its trajectories are simulated anew
 from __future__ import annotations
 
 import io
-import struct
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +16,23 @@ from typing import Any, cast
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from PIL import Image
 
 from manifests import layout
-from manifests.corpus import Corpus, Picture
+from manifests.corpus import Corpus
 from manifests.durable import write_atomic
 from manifests.errors import CorpusError
 from manifests.hashing import code_version
 from manifests.records import PlanRow, SampleRecord, SourceRecord, plan_row_id
 from manifests.tables import from_table, read_table
 from pipeline.bank import StoredTrajectory, load_trajectory, simulate_trajectory
+from pipeline.png import png
 from pipeline.recipe import Recipe
 from pipeline.scoring import shipped_sha256
 from pipeline.store import output_errors, read_identity, read_rows
 from pipeline.synthesis import MadeSample, SampleSpec, make_samples, sample_arrays, stacked_arrays
 from refine.passes import settle_process
 
-__all__ = ["Reproduction", "png_bytes", "reproduce", "write_sample"]
+__all__ = ["Reproduction", "reproduce", "write_sample"]
 
 Trajectories = dict[tuple[str, int], StoredTrajectory]
 
@@ -228,8 +226,8 @@ def write_sample(folder: Path, made: MadeSample) -> tuple[Path, ...]:
     stream = io.BytesIO()
     np.savez_compressed(stream, **cast("dict[str, Any]", dict(made.fields)))
     files = {
-        "image.png": png_bytes(made.image),
-        "mask.png": png_bytes(made.mask[..., None].astype(np.uint8) * np.uint8(255)),
+        "image.png": png(made.image),
+        "mask.png": png(made.mask.astype(np.uint8) * np.uint8(255)),
         "fields.npz": stream.getvalue(),
     }
     with output_errors(folder):
@@ -237,24 +235,3 @@ def write_sample(folder: Path, made: MadeSample) -> tuple[Path, ...]:
         for name, data in files.items():
             write_atomic(folder / name, data)
     return tuple(folder / name for name in files)
-
-
-def png_bytes(picture: Picture) -> bytes:
-    """A picture (H, W, 1 or 3) of 8 or 16 bits as a PNG file, without loss."""
-    if picture.dtype == np.uint16 and picture.shape[2] == 3:
-        return _wide_colour_png(picture)  # which Pillow does not write
-    stream = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).save(stream, format="PNG")
-    return stream.getvalue()
-
-
-def _wide_colour_png(picture: Picture) -> bytes:
-    """16-bit RGB: header, one block of unfiltered rows, end. PNG specification (third edition), 5.3 and 11.2."""
-    height, width, _ = picture.shape
-    rows = np.ascontiguousarray(picture, dtype=">u2").view(np.uint8).reshape(height, -1)
-    unfiltered = np.pad(rows, ((0, 0), (1, 0))).tobytes()
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(unfiltered)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )

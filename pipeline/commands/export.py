@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,9 @@ from manifests.console import ConsoleProgress, bytes_text
 from manifests.errors import ConfigError
 from manifests.splits import Shares
 from pipeline.commands.terminal import Out, WorkersOption, app, console, interruptible, must_be_corpus, on_disk
+
+if TYPE_CHECKING:
+    from pipeline.export.job import Outcome
 
 __all__ = ["export"]
 
@@ -73,6 +76,11 @@ def export(
     options = Options(format_name, where, limit, _shares_of(shares), seed, part)
     with ConsoleProgress(console) as progress, interruptible():
         outcome = export_corpus(out, dest, options, workers=workers, progress=progress, announce=progress.announce_stop)
+    _tell(outcome, dest)
+
+
+def _tell(outcome: Outcome, dest: Path) -> None:
+    """What the folder holds now."""
     info = outcome.info
     splits = ", ".join(f"{split} {number:,}" for split, number in info.splits.items())
     normals = f" and {info.normals:,} normal photographs" if info.normals else ""

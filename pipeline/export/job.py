@@ -22,6 +22,7 @@ from manifests.errors import CorpusError, OutputError
 from manifests.hashing import canonical_json, code_version, sha256_file
 from manifests.records import FileRecord
 from manifests.splits import Shares
+from pipeline.destination import overlap
 from pipeline.executor import Interruption, make_executor
 from pipeline.export import coco, mvtec, parquet, webdataset, yolo
 from pipeline.export.choice import choose, cut
@@ -171,8 +172,7 @@ def _check_ids(export: Export) -> None:
 
 
 def _check_apart(out: Path, dest: Path) -> None:
-    ours, theirs = out.resolve(), dest.resolve()
-    if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
+    if overlap(dest, out):
         raise OutputError(f"{dest}: and the corpus {out} lie one within the other; give a folder beside it")
 
 

@@ -21,14 +21,14 @@ from manifests.splits import DEFAULT_SHARES, Shares
 from manifests.tables import arrow_schema
 from pipeline.export.contract import Export, Fragment, FragmentOf, Part, samples_of
 from pipeline.export.files import PartFiles
-from pipeline.export.pictures import png
+from pipeline.huggingface import PICTURE, features
+from pipeline.png import png
 
 __all__ = ["NORMALS", "SHARES", "write_index", "write_part"]
 
 SHARES: Final[Shares] = DEFAULT_SHARES
 NORMALS: Final = False
 _ROWS_IN_A_GROUP = 64  # what a viewer has to fetch to show a row
-_PICTURE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 
 
 def write_part(export: Export, part: Part, files: PartFiles) -> Fragment:
@@ -61,24 +61,12 @@ def _row(export: Export, part: Part, sample: Sample) -> dict[str, Any]:
 
 
 def _schema(classes: Sequence[str], *, keeps_instances: bool) -> pa.Schema:
-    pictures = [pa.field(name, _PICTURE) for name in ("image", "mask", *["instances"] * keeps_instances)]
+    pictures = [pa.field(name, PICTURE) for name in ("image", "mask", *["instances"] * keeps_instances)]
     ours = [*pictures, pa.field("split", pa.string()), pa.field("label", pa.int64())]
     schema = pa.schema([*ours, *arrow_schema(SampleRecord)])
-    features = {field.name: _feature(field.type) for field in schema}
-    features["label"] = {"names": list(classes), "_type": "ClassLabel"}
-    metadata = json.dumps({"info": {"features": features}}, sort_keys=True)
+    declared = features(schema) | {"label": {"names": list(classes), "_type": "ClassLabel"}}
+    metadata = json.dumps({"info": {"features": declared}}, sort_keys=True)
     return schema.with_metadata({"huggingface": metadata})
-
-
-def _feature(kind: pa.DataType) -> object:
-    """A type as ``datasets`` writes it down; a list of structs in the way that all its releases read."""
-    if kind == _PICTURE:
-        return {"_type": "Image"}
-    if pa.types.is_list(kind):
-        return [_feature(kind.value_type)]
-    if pa.types.is_struct(kind):
-        return {field.name: _feature(field.type) for field in kind}
-    return {"dtype": {"double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}
 
 
 def write_index(export: Export, parts: Sequence[Part], fragment_of: FragmentOf, files: PartFiles) -> None:

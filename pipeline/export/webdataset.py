@@ -20,7 +20,7 @@ from manifests.hashing import canonical_json
 from manifests.splits import DEFAULT_SHARES, Shares
 from pipeline.export.contract import Export, Fragment, FragmentOf, Part, samples_of
 from pipeline.export.files import PartFiles
-from pipeline.export.pictures import png
+from pipeline.png import png
 
 __all__ = ["NORMALS", "SHARES", "write_index", "write_part"]
 

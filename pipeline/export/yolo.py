@@ -20,8 +20,8 @@ from manifests.splits import DEFAULT_SHARES, Shares
 from pipeline.export.contract import Export, Fragment, FragmentOf, Part, present, samples_of
 from pipeline.export.files import PartFiles
 from pipeline.export.outlines import outlines
-from pipeline.export.pictures import png
 from pipeline.export.sample_table import write_samples
+from pipeline.png import png
 
 __all__ = ["NORMALS", "SHARES", "write_index", "write_part"]
 

@@ -12,18 +12,17 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from manifests import layout
-from manifests.durable import NO_LINKS, TEMPORARY_SUFFIX, fsync_path
+from manifests.durable import NO_LINKS, fsync_path, written_whole
 from manifests.errors import CorpusError
 from manifests.hashing import sha256_file
 from manifests.records import FileRecord
 
-__all__ = ["ARCHIVES", "HOSTS", "HostLimits", "is_packed", "must_pack", "pack_files", "place_files", "written_whole"]
+__all__ = ["ARCHIVES", "HOSTS", "HostLimits", "is_packed", "must_pack", "pack_files", "place_files"]
 
 ARCHIVES = "archives"
 _BLOCK = 1 << 20
@@ -54,22 +53,6 @@ def must_pack(paths: Sequence[str], limits: HostLimits) -> bool:
 def is_packed(path: str) -> bool:
     """Whether a file of the corpus goes into an archive, where there are archives: all but the tables at its top."""
     return PurePosixPath(path).parts[0] in _PACKED
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which appears under its name when all is written and on disk; nothing is left of a failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_path(path.parent)
 
 
 def place_files(
@@ -218,6 +201,7 @@ def _parts(files: Sequence[FileRecord], most_bytes: int) -> Iterator[list[FileRe
 
 
 def _write_archive(out: Path, path: Path, files: Sequence[FileRecord], inside: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with (
         written_whole(path) as target,
         tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive,

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from manifests.corpus import Corpus, Picture, Sample
+from manifests.durable import written_whole
 from manifests.pictures import eight_bits
 from manifests.records import SampleRecord
 from manifests.tables import arrow_schema
-from pipeline.publishing.placing import written_whole
+from pipeline.huggingface import PICTURE, features
 
 __all__ = ["PICTURES", "PREVIEW", "THUMB_PX", "plain_columns", "preview_files", "write_preview"]
 
@@ -78,8 +79,9 @@ def write_preview(
         for number, name in enumerate(preview_files({split: len(part)}).get(split, [])):
             rows = part[number * _ROWS_PER_FILE : (number + 1) * _ROWS_PER_FILE]
             if not (dest / name).is_file():
+                (dest / PREVIEW).mkdir(parents=True, exist_ok=True)
                 with written_whole(dest / name) as stream, _writer(stream, schema) as writer:
-                    writer.add_key_value_metadata({"huggingface": _features(schema)})
+                    writer.add_key_value_metadata({"huggingface": json.dumps({"info": {"features": features(schema)}})})
                     for number_in_file, batch in enumerate(_batches(rows, split, schema)):
                         writer.write_batch(batch)
                         advance(done + number_in_file * _ROWS_PER_GROUP + len(batch), len(corpus))
@@ -93,21 +95,8 @@ def _writer(stream: Any, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def _schema() -> pa.Schema:
-    picture = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
-    columns = [pa.field(name, picture) for name in PICTURES]
+    columns = [pa.field(name, PICTURE) for name in PICTURES]
     return pa.schema([*columns, pa.field("split", pa.string(), nullable=False), *plain_columns()])
-
-
-def _features(schema: pa.Schema) -> str:
-    """The columns' types as Hugging Face datasets read them from a file's metadata."""
-    kinds = {"double": "float64"}
-    features = {
-        field.name: {"_type": "Image"}
-        if field.name in PICTURES
-        else {"dtype": kinds.get(str(field.type), str(field.type)), "_type": "Value"}
-        for field in schema
-    }
-    return json.dumps({"info": {"features": features}})
 
 
 def _batches(rows: Corpus, split: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -16,10 +16,8 @@ While it is being made, publishing.json says of which corpus; the same command g
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +34,7 @@ from manifests.errors import CorpusError, OutputError
 from manifests.hashing import canonical_json, code_version, sha256_file
 from manifests.splits import SPLITS, split_of_group
 from pipeline.contact_sheet import choose_evenly, draw_sheet
+from pipeline.destination import hold_folder, overlap
 from pipeline.publishing.croissant import croissant_json
 from pipeline.publishing.documents import citation_file, datasheet, describe, licences, readme
 from pipeline.publishing.facts import About, Facts
@@ -162,8 +161,7 @@ def publish(
 
 
 def _refuse_overlap(out: Path, dest: Path) -> None:
-    inner, outer = dest.resolve(), out.resolve()
-    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+    if overlap(dest, out):
         raise OutputError(f"{dest}: lies within the corpus {out} or around it; give a folder beside it")
 
 
@@ -173,15 +171,8 @@ def _hold(dest: Path) -> Iterator[None]:
     if dest.exists() and not dest.is_dir():
         raise OutputError(f"{dest}: is a file; give a folder")
     dest.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(dest, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"{dest}: another maphc2f is writing here; wait for it") from None
+    with hold_folder(dest, refusal="another maphc2f is writing here; wait for it"):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _open(out: Path, dest: Path, limits: HostLimits) -> _Unfinished:

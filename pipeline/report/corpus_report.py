@@ -35,10 +35,11 @@ from manifests.corpus import Corpus, CorpusInfo, Sample
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import sha256_file
 from manifests.records import SampleStatus, SourceRecord
-from manifests.tables import from_table, read_table
-from pipeline.contact_sheet import as_rgb
+from pipeline.contact_sheet import INSTANCE_COLOURS, as_rgb
+from pipeline.destination import overlap
+from pipeline.inspection_card import photographs
 from pipeline.report.columns import CHUNK, STEPS, Columns, read_columns
-from pipeline.report.details import INSTANCE_COLOURS, choose_details, colour_scales, sample_detail
+from pipeline.report.details import choose_details, colour_scales, sample_detail
 from pipeline.report.facts import PER_CHUNK, SECTIONS, fact_chunk
 from pipeline.report.overview import Times, read_stages, summarise
 from pipeline.report.site import FORMAT, Site, build_site
@@ -90,7 +91,7 @@ def refuse_inside(dest: Path, *inputs: Path) -> None:
         It lies in one of them, or is one.
     """
     for folder in inputs:
-        if dest.resolve().is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(dest.resolve()):
+        if overlap(dest, folder):
             raise OutputError(f"{dest}: lies in {folder}, or holds it; give a folder beside it for the report")
 
 
@@ -122,8 +123,7 @@ def write_report(out: Path, dest: Path, *, details: int = 2000, advance: Advance
     corpus = Corpus(out, statuses=None)
     if not len(corpus):
         raise CorpusError(f"{out}: holds no sample; run `maphc2f generate` again")
-    inventory = from_table(read_table(out / layout.INVENTORY), SourceRecord)
-    sources = {(r.dataset, r.category, r.index): r for r in inventory if r.index >= 0}
+    sources = photographs(corpus)
     options = [sha256_file(out / layout.CORPUS), manifests.__version__, details]
     with build_site(dest, kind="report", options=options) as site:
         return write_pages(

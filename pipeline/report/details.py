@@ -16,18 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from manifests.corpus import Sample
-from pipeline.contact_sheet import as_rgb, coloured
+from pipeline.contact_sheet import INSTANCE_COLOURS, as_rgb, coloured
 from pipeline.report.columns import Columns
 from pipeline.report.sprites import encode
 
-__all__ = ["INSTANCE_COLOURS", "choose_details", "colour_scales", "sample_detail"]
+__all__ = ["choose_details", "colour_scales", "sample_detail"]
 
 _QUALITY = 92  # of WebP
 _MOST_SIDE = 1024  # of the pictures shown
-# of defects in one picture: the lighter of Okabe and Ito's colours, which most eyes tell apart
-INSTANCE_COLOURS = np.array(
-    [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [213, 94, 0], [204, 121, 167]], dtype=np.uint8
-)
 
 
 def choose_details(columns: Columns, count: int) -> NDArray[np.int64]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
 
-from manifests import layout
 from manifests.corpus import CorpusInfo
 from manifests.records import SampleStatus, SourceStatus
-from pipeline.commands.summary import REMEDIES
+from pipeline.remedies import REMEDIES
 from pipeline.report.charts import Histogram, Scale, histogram
 from pipeline.report.columns import Columns
+from pipeline.run_log import RunEntry, StageLine, read_runs, stage_lines
 
 __all__ = ["Overview", "read_stages", "summarise"]
 
@@ -30,20 +29,6 @@ _PROMISES = (
     ("out_of_bounds", "accepted with an area out of bounds", "samples"),
     ("instances_touching", "with defects that touch", "samples"),
 )
-_STAGE_TITLES = {
-    "sources": "reading photographs",
-    "plan": "planning",
-    "read": "reading of the bank and of photographs",
-    "physics": "placing of defects",
-    "render": "render",
-    "npcf": "npcF",
-    "npcf++": "npcF++",
-    "label": "labelling",
-    "sqe": "scoring",
-    "finish": "finishing",
-    "write": "writing",
-}
-_WHOLE_STAGES = frozenset({"bank", "samples_wall"})  # wall clock around others that are listed by themselves
 
 
 @dataclass(frozen=True)
@@ -70,22 +55,13 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class StageTime:
-    """Seconds that all runs together spent on a stage, on all workers."""
-
-    name: str
-    seconds: float
-    share: float
-
-
-@dataclass(frozen=True)
 class Times:
-    """What the log says of the runs that made the corpus."""
+    """What the log says of the runs that made the corpus; stages by their CPU seconds, the longest first."""
 
     runs: int
     samples: int
     wall_s: float
-    stages: tuple[StageTime, ...]
+    stages: tuple[StageLine, ...]
 
 
 @dataclass(frozen=True)
@@ -106,46 +82,24 @@ class Overview:
     licences: tuple[tuple[str, tuple[str, ...], int], ...]
 
 
-class _RunEntry(BaseModel):
-    """What is read of a line of OUT/log/runs.jsonl."""
-
-    wall_s: float
-    samples: int
-    stage_s: dict[str, float]
-
-
 def read_stages(out: Path) -> Times | None:
-    """Stage seconds of all runs in the log; None where there is no log, which is no part of a corpus."""
-    path = out / layout.LOG / "runs.jsonl"
-    entries = list(_entries(path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ()))
-    if not entries:
+    """What all runs in the log took together; None where there is no log, which is no part of a corpus."""
+    runs = read_runs(out)
+    if not runs:
         return None
-    spent: defaultdict[str, float] = defaultdict(float)
-    for entry in entries:
-        for name, seconds in entry.stage_s.items():
-            if name not in _WHOLE_STAGES:
-                spent[name] += seconds
-    whole = sum(spent.values()) or 1.0
-    stages = tuple(
-        StageTime(_stage_title(name), seconds, seconds / whole)
-        for name, seconds in sorted(spent.items(), key=lambda item: (-item[1], item[0]))
-        if seconds
+    cpu_s: defaultdict[str, float] = defaultdict(float)
+    for run in runs:
+        for name, seconds in run.cpu_s.items():
+            cpu_s[name] += seconds
+    together = RunEntry(
+        samples=sum(run.samples for run in runs),
+        simulated={},
+        stage_s={},
+        cpu_s=cpu_s,
+        wall_s=sum(run.wall_s for run in runs),
     )
-    return Times(len(entries), sum(e.samples for e in entries), sum(e.wall_s for e in entries), stages)
-
-
-def _entries(lines: Iterable[str]) -> Iterable[_RunEntry]:
-    for line in lines:
-        try:
-            yield _RunEntry.model_validate_json(line)
-        except ValidationError:  # cut short by a kill
-            continue
-
-
-def _stage_title(name: str) -> str:
-    if name.startswith("simulate_"):
-        return f"simulating {name.removeprefix('simulate_')}"
-    return _STAGE_TITLES.get(name, name.replace("_", " "))
+    stages = sorted((line for line in stage_lines(together) if line.cpu_s), key=lambda line: -line.cpu_s)
+    return Times(len(runs), together.samples, together.wall_s, tuple(stages))
 
 
 def summarise(info: CorpusInfo, columns: Columns, times: Times | None) -> Overview:

@@ -10,7 +10,6 @@ build that was stopped goes on with those of the same corpus and options.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from manifests.durable import TEMPORARY_SUFFIX, fsync_path, write_atomic
 from manifests.errors import OutputError
 from manifests.hashing import canonical_json, sha256_bytes
+from pipeline.destination import hold_folder
 from pipeline.store import output_errors
 
 __all__ = ["FORMAT", "Site", "build_site", "script_json"]
@@ -112,7 +112,8 @@ def build_site(dest: Path, *, kind: str, options: object = None) -> Iterator[Sit
         if before.exists() and not dest.exists():  # stopped between two renames
             before.rename(dest)
         must_be_replaceable(dest, kind)
-        with _lock(building):
+        building.mkdir(exist_ok=True)
+        with hold_folder(building, refusal="another run is building this report; wait for it, or stop it"):
             _clear_unless(building, sha256_bytes(canonical_json([FORMAT, kind, options])), keep=options is not None)
             site = Site(building)
             yield site
@@ -136,21 +137,6 @@ def must_be_replaceable(dest: Path, kind: str) -> None:
         found = None
     if found != kind:
         raise OutputError(f"{dest}: holds something that is no {kind} of maphc2f, and is left as it is; {remedy}")
-
-
-@contextmanager
-def _lock(building: Path) -> Iterator[None]:
-    """Only one build of a destination at a time; the lock goes with the process."""
-    building.mkdir(exist_ok=True)
-    descriptor = os.open(building, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(f"{building}: another run is building this report; wait for it, or stop it") from None
-    else:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _clear_unless(building: Path, key: str, *, keep: bool) -> None:

@@ -378,6 +378,17 @@ def test_damaged_corpus_json_is_named(copied: Stored, content: bytes) -> None:
         Corpus(copied.path)
 
 
+@pytest.mark.parametrize("version", [0, 2])
+def test_corpus_of_another_schema_version_is_refused(copied: Stored, version: int) -> None:
+    path = copied.path / layout.CORPUS
+    content = json.loads(path.read_bytes())
+    path.write_text(json.dumps(content | {"schema_version": version}), encoding="utf-8")
+    with pytest.raises(
+        CorpusError, match=rf"corpus\.json: .*expected schema_version 1, found {version}\); read it with"
+    ):
+        Corpus(copied.path)
+
+
 def test_flipped_bit_anywhere_in_the_manifest_is_noticed(copied: Stored, rng: np.random.Generator) -> None:
     path = copied.path / layout.MANIFEST
     whole = path.read_bytes()

@@ -22,11 +22,11 @@ from manifests import Corpus, __version__
 from manifests.records import SampleStatus
 from physics.registry import MECHANISMS
 from pipeline import cli
-from pipeline.commands.summary import REMEDIES
 from pipeline.inspection_card import draw_cards
 from pipeline.mechanism_reference import mechanism_reference, parameter_rows
 from pipeline.progress import Interrupted
 from pipeline.recipe import Recipe
+from pipeline.remedies import REMEDIES
 from tests.pipeline.conftest import digest, surface
 
 if TYPE_CHECKING:

@@ -26,8 +26,9 @@ from pipeline import cli
 from pipeline.generate import generate
 from pipeline.inspection_card import draw_card
 from pipeline.lookup import find_sample
+from pipeline.png import png
 from pipeline.recipe import Recipe
-from pipeline.reproduction import png_bytes, reproduce, write_sample
+from pipeline.reproduction import reproduce, write_sample
 from pipeline.store import place_shard, stage_shard
 from tests.pipeline.conftest import RECIPE, ROOT, CommandLine, surface
 
@@ -186,7 +187,7 @@ def test_files_of_a_sample_are_the_same_bytes_each_time(finished: Path, tmp_path
 def test_a_png_keeps_every_bit(channels: int, dtype: type, rng: np.random.Generator) -> None:
     picture = rng.integers(0, np.iinfo(dtype).max, (20, 31, channels), dtype=dtype, endpoint=True)
     depth = 8 * np.dtype(dtype).itemsize
-    found = decode(png_bytes(picture), max_pixels=1000, bit_depth=depth)
+    found = decode(png(picture), max_pixels=1000, bit_depth=depth)
     assert found.bit_depth == depth
     assert_array_equal(found.pixels, picture)
 

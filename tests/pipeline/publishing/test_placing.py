@@ -9,9 +9,10 @@ from typing import NoReturn
 
 import pytest
 
+from manifests.durable import written_whole
 from manifests.errors import CorpusError
 from manifests.records import FileRecord
-from pipeline.publishing.placing import HOSTS, HostLimits, must_pack, pack_files, place_files, written_whole
+from pipeline.publishing.placing import HOSTS, HostLimits, must_pack, pack_files, place_files
 
 
 def _files(root: Path, **contents: bytes) -> list[FileRecord]:

@@ -22,7 +22,9 @@ from pipeline.report import corpus_report
 from pipeline.report.columns import CHUNK, read_columns
 from pipeline.report.corpus_report import write_pages, write_report
 from pipeline.report.details import choose_details
+from pipeline.report.overview import read_stages
 from pipeline.report.site import build_site, script_json
+from pipeline.run_log import read_runs
 from tests.pipeline.conftest import ROOT, CommandLine, digest
 from tests.pipeline.report.browser import Browser
 
@@ -203,3 +205,13 @@ def test_gallery_of_many_samples_keeps_few_in_the_page(
     values = np.round(table["sqe"].to_numpy(), 4)
     assert values[best] == values.max()
     assert browser.complaints() == []
+
+
+def test_times_are_cpu_seconds_of_all_runs_each_counted_once(several: Path) -> None:
+    runs, times = read_runs(several), read_stages(several)
+    assert times is not None
+    assert (times.runs, times.samples) == (len(runs), sum(run.samples for run in runs))
+    assert sum(line.cpu_s for line in times.stages) == pytest.approx(sum(sum(run.cpu_s.values()) for run in runs))
+    assert sum(line.share for line in times.stages) == pytest.approx(1)
+    spent = [line.cpu_s for line in times.stages]
+    assert spent == sorted(spent, reverse=True)
