@@ -98,7 +98,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recipe]:
 @pytest.fixture(scope="module")
 def record(corpus: tuple[Path, Recipe]) -> CommitRecord[SampleRecord]:
     """One of a full shard."""
-    first, *_ = read_commits(corpus[0], "samples", SampleRecord)
+    first = next(read_commits(corpus[0], "samples", SampleRecord))
     return first.model_copy(update={"rows": tuple(first.rows[k % len(first.rows)] for k in range(ROWS))})
 
 
@@ -117,7 +117,7 @@ def test_manifest_and_summary_of_a_shard(
 ) -> None:
     out, recipe = corpus
     rows = [row.model_copy(update={"index": k}) for k, row in enumerate(record.rows)]
-    info = benchmark(lambda: finalise(out, recipe, sources=[], bank=[], samples=rows))
+    info = benchmark(lambda: finalise(out, recipe, sources=[], bank=[], samples=[rows]))
     assert info.counts.total == ROWS
     items(benchmark, ROWS)
 

@@ -64,7 +64,7 @@ def main_recipe(count: int) -> Recipe:
 def measure_costs(out: Path, scratch: Path) -> Costs:
     """What the log and the records of a corpus say, and what its shards ask of a disk."""
     recipe, run = read_identity(out).recipe, read_runs(out)[0]
-    records = read_commits(out, "samples", SampleRecord)
+    records = list(read_commits(out, "samples", SampleRecord))
     made = sum(len(record.rows) for record in records)
     stages = {
         name: cpu for name, cpu in run.cpu_s.items() if name not in MAIN_STAGES and not name.startswith("simulate_")
@@ -250,7 +250,7 @@ def finalise_here(corpus: str, rows: int) -> None:
 
 def wide_record(out: Path) -> CommitRecord[SampleRecord]:
     """A commit record of a whole shard, SYNTHETIC: rows of a real one, repeated with other indices."""
-    records = read_commits(out, "samples", SampleRecord)
+    records = list(read_commits(out, "samples", SampleRecord))
     rows = [row for record in records for row in record.rows]
     wide = tuple(rows[k % len(rows)].model_copy(update={"index": k, "row": k}) for k in range(SHARD_ROWS))
     return records[0].model_copy(update={"rows": wide})

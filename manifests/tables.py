@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, TypeVar, get_args, get_origin
+from typing import Any, BinaryIO, Generic, Literal, TypeVar, get_args, get_origin, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from manifests.durable import write_atomic
+from manifests.durable import write_atomic, written_whole
 from manifests.errors import CorpusError
 from manifests.object_store import Place
 
 __all__ = [
+    "Rows",
+    "TableWriter",
     "arrow_schema",
     "arrow_type",
     "completed",
@@ -26,9 +29,12 @@ __all__ = [
     "read_table",
     "to_table",
     "write_table",
+    "written_table",
 ]
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
+_AT_ONCE = 1024  # records that are objects at a time, where a table is gone through
+_GROUP_ROWS = 8192  # of a table that is written piece by piece
 
 
 def arrow_schema(model: type[BaseModel]) -> pa.Schema:
@@ -113,6 +119,58 @@ def _check_columns(names: list[str], model: type[BaseModel]) -> None:
         raise CorpusError(f"table of {model.__name__}: {what}; expected {', '.join(wanted)}")
 
 
+class Rows(Sequence[RecordT], Generic[RecordT]):
+    """Records in a table, which takes a fraction of their memory; each becomes an object when it is asked for.
+
+    To another process they travel as a tuple.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        As `to_table` makes it.
+    model : type
+        Of the records.
+    """
+
+    def __init__(self, table: pa.Table, model: type[RecordT]) -> None:
+        self.table = table
+        self._model = model
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> RecordT: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Rows[RecordT]: ...
+
+    def __getitem__(self, index: int | slice) -> RecordT | Rows[RecordT]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                raise ValueError(f"a step of {step}: expected 1")
+            return Rows(self.table.slice(start, max(0, stop - start)), self._model)
+        start = range(len(self))[index]
+        return from_table(self.table.slice(start, 1), self._model)[0]
+
+    def __iter__(self) -> Iterator[RecordT]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from from_table(self.table.slice(start, _AT_ONCE), self._model)
+
+    def __eq__(self, other: object) -> bool:
+        return self.table.equals(other.table) if isinstance(other, Rows) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (list(self),)
+
+    def column(self, name: str) -> list[Any]:
+        """One field of all records."""
+        return list(self.table[name].to_pylist())
+
+
 def write_table(path: Path, table: pa.Table) -> None:
     """Write Parquet, zstd-compressed, whole or not at all.
 
@@ -124,6 +182,49 @@ def write_table(path: Path, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", store_schema=False)
     write_atomic(path, sink.getvalue().to_pybytes())
+
+
+class TableWriter:
+    """Rows of a Parquet file, written as they come in row groups of one size, whatever the pieces they came in."""
+
+    def __init__(self, stream: BinaryIO, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(stream, schema, compression="zstd", store_schema=False)
+        self._waiting = schema.empty_table()
+        self._written = False
+
+    def add(self, table: pa.Table) -> pa.Table:
+        """Append rows, and hand them back."""
+        self._waiting = pa.concat_tables([self._waiting, table])
+        while len(self._waiting) > _GROUP_ROWS:
+            self._write(self._waiting.slice(0, _GROUP_ROWS))
+            self._waiting = self._waiting.slice(_GROUP_ROWS)
+        return table
+
+    def close(self) -> None:
+        """Write what is left, and the file's end."""
+        if len(self._waiting) or not self._written:
+            self._write(self._waiting)
+        self._writer.close()
+
+    def _write(self, table: pa.Table) -> None:
+        self._writer.write_table(table.combine_chunks())
+        self._written = True
+
+
+@contextmanager
+def written_table(path: Path, model: type[BaseModel]) -> Iterator[TableWriter]:
+    """A table to write piece by piece, as `write_table` writes it: it appears when the block ends without an error.
+
+    Raises
+    ------
+    OSError
+        The system refused; no temporary file is left behind.
+    """
+    with written_whole(path) as stream:
+        writer = TableWriter(stream, arrow_schema(model))
+        yield writer
+        writer.close()
 
 
 def read_table(path: Place) -> pa.Table:

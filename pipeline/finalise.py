@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from manifests import layout
@@ -30,35 +32,22 @@ from manifests.policy import QuarteredDistribution
 from manifests.records import (
     SCHEMA_VERSION,
     BankRecord,
-    DefectRecord,
     FileRecord,
     SampleRecord,
-    SampleStatus,
     SourceRecord,
     SourceStatus,
 )
-from manifests.tables import to_table, write_table
+from manifests.tables import to_table, written_table
 from physics.registry import MECHANISMS
 from pipeline.invariants import sum_invariants
 from pipeline.planning import opening_width
 from pipeline.recipe import Recipe, config_sha256
+from pipeline.sample_columns import FIGURES, SampleColumns
 from pipeline.scoring import shipped_sha256
 from pipeline.store import metadata_files
 
 __all__ = ["finalise", "summarise"]
 
-_FIGURES = (
-    "area_fraction",
-    "severity",
-    "length_px",
-    "relief_px",
-    "contrast",
-    "visibility",
-    "sqe",
-    "residual",
-    "cycles",
-    "attempts",
-)
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -68,13 +57,16 @@ def finalise(
     *,
     sources: Sequence[SourceRecord],
     bank: Sequence[BankRecord],
-    samples: Sequence[SampleRecord],
+    samples: Iterable[Sequence[SampleRecord]],
     extensions: Sequence[int] = (),
 ) -> CorpusInfo:
-    """Write manifest.parquet, then corpus.json, whose presence says that the corpus is finished."""
-    ordered = sorted(samples, key=lambda row: row.index)
-    write_table(out / layout.MANIFEST, to_table(ordered, SampleRecord))
-    info = summarise(recipe, sources=sources, bank=bank, samples=ordered, extensions=extensions)
+    """Write manifest.parquet, then corpus.json, whose presence says that the corpus is finished.
+
+    ``samples`` are all of them in order of index, in pieces, of which one is in memory at a time.
+    """
+    with written_table(out / layout.MANIFEST, SampleRecord) as manifest:
+        tables = (to_table(rows, SampleRecord) for rows in samples)
+        info = summarise(recipe, sources=sources, bank=bank, samples=map(manifest.add, tables), extensions=extensions)
     scores = _scores_kept(out)
     files = sorted([*_unrecorded_files(out), *(_file_record(out, s.path) for s in scores)], key=lambda f: f.path)
     info = info.model_copy(update={"files": files, "scores": scores})
@@ -107,14 +99,14 @@ def summarise(
     *,
     sources: Sequence[SourceRecord],
     bank: Sequence[BankRecord],
-    samples: Sequence[SampleRecord],
+    samples: Iterable[pa.Table],
     extensions: Sequence[int] = (),
 ) -> CorpusInfo:
-    """Counts, statistics and licences of a corpus."""
-    usable = [row for row in samples if row.status is SampleStatus.OK]
-    by_category: dict[str, Counter[str]] = {}
-    for row in samples:
-        by_category.setdefault(f"{row.dataset}/{row.category}", Counter())[row.status.value] += 1
+    """Counts, statistics and licences of a corpus; ``samples`` are the rows of its manifest, in pieces."""
+    rows = SampleColumns.of(samples)
+    by_category: dict[str, dict[str, int]] = {}
+    for (dataset, category, status), number in rows.count("dataset", "category", "status").items():
+        by_category.setdefault(f"{dataset}/{category}", {})[status] = number
     licences = Counter((row.dataset, row.category, row.licence) for row in sources if row.status is SourceStatus.OK)
     return CorpusInfo(
         schema_version=SCHEMA_VERSION,
@@ -124,15 +116,15 @@ def summarise(
         config_sha256=config_sha256(recipe),
         code_version=code_version(),
         counts=CorpusCounts(
-            total=len(samples),
-            by_status=dict(Counter(row.status.value for row in samples)),
-            by_category={key: dict(counts) for key, counts in by_category.items()},
-            by_mechanism=dict(Counter(row.defects[0].mechanism for row in samples)),
-            defects=dict(Counter(defect.mechanism for defect in _present(samples))),
+            total=len(rows),
+            by_status={status: number for (status,), number in rows.count("status").items()},
+            by_category=by_category,
+            by_mechanism=dict(Counter(rows.planned_first)),
+            defects=dict(Counter(rows.present["mechanism"])),
             sources=dict(Counter(row.status.value for row in sources)),
             trajectories=dict(Counter(row.mechanism for row in bank)),
         ),
-        invariants=sum_invariants(samples, recipe.label, picture_px=recipe.size**2),
+        invariants=sum_invariants(rows, recipe.label, picture_px=recipe.size**2),
         mechanisms={
             name: MechanismInfo(
                 title=MECHANISMS[name].title,
@@ -142,8 +134,8 @@ def summarise(
             )
             for name in recipe.mechanism_weights()
         },
-        distributions=_distributions(recipe, usable),
-        statistics={name: _spread(float(getattr(row, name)) for row in usable) for name in _FIGURES},
+        distributions=_distributions(recipe, rows),
+        statistics={name: _spread(rows.figures[name][rows.accepted]) for name in FIGURES},
         sqe_sha256=shipped_sha256() if recipe.sqe.enabled else "",
         licences=[
             LicenceInfo(dataset=dataset, category=category, licence=licence, sources=count)
@@ -152,28 +144,23 @@ def summarise(
     )
 
 
-def _present(samples: Iterable[SampleRecord]) -> list[DefectRecord]:
-    """All defects that are in the pictures."""
-    return [defect for row in samples for defect in row.defects if defect.instance]
-
-
-def _distributions(recipe: Recipe, usable: Sequence[SampleRecord]) -> list[DistributionInfo]:
+def _distributions(recipe: Recipe, rows: SampleColumns) -> list[DistributionInfo]:
     """What the recipe asked for, beside what the defects of the accepted samples have."""
-    present = _present(usable)
+    accepted = rows.accepted[rows.present["sample"]]
     found = []
     for name in recipe.mechanism_weights():
-        params, rows = recipe.params(name), [row for row in present if row.mechanism == name]
-        found.append(_compare(name, "area", recipe.asked_area(name), [row.area_fraction for row in rows]))
-        found.append(_compare(name, "severity", recipe.asked_severity(name), [row.severity for row in rows]))
-        if width := opening_width(params):
-            found.append(_compare(name, "width", width, [row.width for row in rows]))
+        mine = accepted & (rows.present["mechanism"] == name)
+        found.append(_compare(name, "area", recipe.asked_area(name), rows.present["area_fraction"][mine]))
+        found.append(_compare(name, "severity", recipe.asked_severity(name), rows.present["severity"][mine]))
+        if width := opening_width(recipe.params(name)):
+            found.append(_compare(name, "width", width, rows.present["width"][mine]))
     return found
 
 
 def _compare(
-    mechanism: str, quantity: str, asked: Distribution | QuarteredDistribution, got: Sequence[float]
+    mechanism: str, quantity: str, asked: Distribution | QuarteredDistribution, got: NDArray[np.float64]
 ) -> DistributionInfo:
-    values = np.sort(np.asarray(got, dtype=np.float64))
+    values = np.sort(got)
     number = max(len(values), 1)
     # both sides of every step: a distribution that is one point steps too
     at = asked.cdf(values) - np.searchsorted(values, values, side="right") / number
@@ -190,8 +177,7 @@ def _compare(
     )
 
 
-def _spread(values: Iterable[float]) -> Spread:
-    found = np.fromiter(values, dtype=np.float64)
+def _spread(found: NDArray[np.float64]) -> Spread:
     if not found.size:
         return Spread(least=0.0, p05=0.0, median=0.0, mean=0.0, p95=0.0, most=0.0)
     p05, median, p95 = (float(v) for v in np.percentile(found, (5, 50, 95)))

@@ -8,8 +8,9 @@ several machines to share it, is the shards of a range of samples: see `pipeline
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +31,7 @@ from manifests.records import (
     SourceRecord,
     SourceStatus,
 )
-from manifests.tables import from_table, read_table, to_table, write_table
+from manifests.tables import Rows, from_table, read_table, to_table, write_table
 from pipeline.apart import guarded, store_samples_apart
 from pipeline.bank import BankSpec, bank_specs, create_bank, store_trajectories
 from pipeline.finalise import finalise
@@ -39,7 +40,7 @@ from pipeline.planning import CategorySources, bank_ranges, category_rows, make_
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.running import Computing, Run, run_missing, running
-from pipeline.sharing import ShardName, Share, missing_of, share_of
+from pipeline.sharing import ShardName, Share, missing_of, shards_of, share_of
 from pipeline.sources.readers import Category
 from pipeline.stage_clock import timed
 from pipeline.store import (
@@ -47,6 +48,7 @@ from pipeline.store import (
     mark_unfinished,
     output_errors,
     prune_arrays,
+    read_commit,
     read_rows,
     read_valid_commits,
     retract,
@@ -74,7 +76,7 @@ class Prepared:
 
     sources: tuple[SourceRecord, ...]
     channels: Mapping[str, int]
-    plan: tuple[PlanRow, ...]
+    plan: Rows[PlanRow]
     bank: Mapping[str, tuple[range, ...]]  # trajectories by mechanism
 
     @property
@@ -236,9 +238,11 @@ def _prepare(run: Run) -> Prepared:
 def _finish(run: Run, prepared: Prepared) -> Outcome:
     """Make what is not there, and say that the corpus is whole."""
     bank = _fill_bank(run, prepared)
-    samples = _make_samples(run, prepared)
+    _make_samples(run, prepared)
     with run.tally.phase("finalise"), timed("finalise"), output_errors(run.out):
         _drop_stale(run, prepared)
+        names = [layout.commit_name("samples", key, shard) for (key, shard), _ in shards_of(prepared.plan)]
+        samples = (read_commit(run.out, name, SampleRecord).rows for name in names)
         info = finalise(
             run.out, run.recipe, sources=prepared.sources, bank=bank, samples=samples, extensions=run.extensions
         )
@@ -247,11 +251,11 @@ def _finish(run: Run, prepared: Prepared) -> Outcome:
 
 def _sweep(run: Run) -> None:
     """Remove all that no valid record names: what a killed run was writing."""
-    kept: list[AnyCommit] = [
-        *read_valid_commits(run.out, "sources", SourceRecord, run.recipe),
-        *read_valid_commits(run.out, "bank", BankRecord, run.recipe),
-        *read_valid_commits(run.out, "samples", SampleRecord, run.recipe),
-    ]
+    kept: Iterator[AnyCommit] = chain(
+        read_valid_commits(run.out, "sources", SourceRecord, run.recipe),
+        read_valid_commits(run.out, "bank", BankRecord, run.recipe),
+        read_valid_commits(run.out, "samples", SampleRecord, run.recipe),
+    )
     keep_files: set[str] = set()
     keep_commits: set[str] = set()
     for record in kept:
@@ -266,7 +270,7 @@ def _drop_stale(run: Run, prepared: Prepared) -> None:
     """Remove what this plan has no place for: photographs came or went since an earlier run."""
     wanted = {layout.commit_name("sources", key, 0) for key in prepared.channels}
     wanted |= {spec.commit_name for spec in _bank_specs(run, prepared)}
-    wanted |= {layout.commit_name("samples", f"{r.dataset}/{r.category}", r.shard) for r in prepared.plan}
+    wanted |= {layout.commit_name("samples", key, shard) for (key, shard), _ in shards_of(prepared.plan)}
     stale = {path.name for path in (run.out / layout.COMMITS).iterdir()} - wanted
     if stale:
         _retract(run, stale)
@@ -284,16 +288,16 @@ def _take_in(run: Run) -> Prepared:
     channels = {c.key: _channels(run, c) for c in categories}
     with run.tally.phase("plan"), timed("plan"):
         plan = make_plan(run.recipe, categories, channels, run.extensions)
-        write_table(run.out / layout.PLAN, to_table(plan, PlanRow))
+        write_table(run.out / layout.PLAN, plan.table)
     bank = bank_ranges(run.recipe, [len(c.records) for c in categories], run.extensions)
-    return Prepared(sources=tuple(rows), channels=channels, plan=tuple(plan), bank=bank)
+    return Prepared(sources=tuple(rows), channels=channels, plan=plan, bank=bank)
 
 
 def _read_sources(run: Run) -> list[CommitRecord[SourceRecord]]:
     """Records of all categories, in order; those whose files are as they were are not read again."""
     specs = [SourcesSpec(run.out, run.recipe, _anywhere(category)) for category in find_categories(run.recipe)]
     laid_out = [spec for spec in specs if is_laid_out(run.out, layout.DATA, spec.key, layout.SOURCE_ARRAYS)]
-    done = _made(run, "sources", SourceRecord, laid_out)
+    done = {record.commit_name: record for record in _made(run, "sources", SourceRecord, laid_out)}
     missing = [spec for spec in specs if spec.commit_name not in done]
     _retract(run, [spec.commit_name for spec in missing])
     run.progress.stage("sources", sum(len(s.category.files) for s in specs), sum(len(c.rows) for c in done.values()))
@@ -316,11 +320,13 @@ class _Spec(Protocol):
     def inputs_sha256(self) -> str: ...
 
 
-def _made(run: Run, stage: str, row_type: type[RowT], specs: Iterable[_Spec]) -> dict[str, CommitRecord[RowT]]:
-    """By name, in the order given, the records of shards that were made from what they would be made from now."""
-    found = {record.commit_name: record for record in read_valid_commits(run.out, stage, row_type, run.recipe)}
-    there = ((found[spec.commit_name], spec) for spec in specs if spec.commit_name in found)
-    return {record.commit_name: record for record, spec in there if record.inputs_sha256 == spec.inputs_sha256}
+def _made(run: Run, stage: str, row_type: type[RowT], specs: Iterable[_Spec]) -> Iterator[CommitRecord[RowT]]:
+    """The records of shards that were made from what they would be made from now."""
+    wanted = {spec.commit_name: spec for spec in specs}
+    for record in read_valid_commits(run.out, stage, row_type, run.recipe):
+        spec = wanted.get(record.commit_name)
+        if spec is not None and record.inputs_sha256 == spec.inputs_sha256:
+            yield record
 
 
 def _retract(run: Run, names: Iterable[str]) -> None:
@@ -369,7 +375,7 @@ def _fill_bank(run: Run, prepared: Prepared, *, only: Set[ShardName] | None = No
     """Simulate what is not there, of these shards or of all; rows of all of them that are there."""
     create_bank(run.out, run.recipe, prepared.bank)
     specs = [s for s in _bank_specs(run, prepared) if only is None or (s.mechanism, s.shard) in only]
-    done = _made(run, "bank", BankRecord, specs)
+    done = {record.commit_name: record for record in _made(run, "bank", BankRecord, specs)}
     missing = [spec for spec in specs if spec.commit_name not in done]
     _retract(run, [spec.commit_name for spec in missing])
     run.progress.stage("trajectories", sum(s.stop - s.start for s in specs), sum(len(c.rows) for c in done.values()))
@@ -386,14 +392,13 @@ def _fill_bank(run: Run, prepared: Prepared, *, only: Set[ShardName] | None = No
     return [row for spec in specs for row in done[spec.commit_name].rows]
 
 
-def _make_samples(run: Run, prepared: Prepared, *, only: Set[ShardName] | None = None) -> list[SampleRecord]:
-    """Make what is not there, of these shards or of all; rows of all of them that are there."""
+def _make_samples(run: Run, prepared: Prepared, *, only: Set[ShardName] | None = None) -> None:
+    """Make what is not there, of these shards or of all; what is made is told by the records alone."""
     specs = [s for s in _sample_specs(run, prepared) if only is None or (s.key, s.shard) in only]
-    done = _made(run, "samples", SampleRecord, specs)
+    done = {record.commit_name: len(record.rows) for record in _made(run, "samples", SampleRecord, specs)}
     missing = [spec for spec in specs if spec.commit_name not in done]
     _retract(run, [spec.commit_name for spec in missing])
-    rows = [row for record in done.values() for row in record.rows]
-    run.progress.stage("samples", sum(len(s.rows) for s in specs), len(rows))
+    run.progress.stage("samples", sum(len(s.rows) for s in specs), sum(done.values()))
     groups = made_together(run.recipe, missing, workers=run.executor.workers)
     store = guarded(store_samples) if run.alone else store_samples
     pairs = run_missing(run, store, groups, rescue=store_samples_apart, on_device=True)
@@ -401,17 +406,12 @@ def _make_samples(run: Run, prepared: Prepared, *, only: Set[ShardName] | None =
         for result in (shard for _, shards in pairs for shard in shards):
             made = result.record.rows
             run.devices.add(result.device)
-            rows.extend(made)
             run.made += len(made)
             run.progress.advance(len(made), sum(row.status is not SampleStatus.OK for row in made))
             run.tally.committed(result.record)
-    return rows
 
 
 def _sample_specs(run: Run, prepared: Prepared) -> list[SampleSpec]:
-    by_shard: dict[tuple[str, int], list[PlanRow]] = {}
-    for row in prepared.plan:
-        by_shard.setdefault((f"{row.dataset}/{row.category}", row.shard), []).append(row)
     usable = Counter(f"{row.dataset}/{row.category}" for row in prepared.sources if row.index >= 0)
     shares = samples_by_segment(run.recipe, [usable[key] for key in prepared.channels], run.extensions)
     for (key, channels), counts in zip(prepared.channels.items(), shares, strict=True):
@@ -423,17 +423,17 @@ def _sample_specs(run: Run, prepared: Prepared) -> list[SampleSpec]:
     by_category: dict[str, dict[int, SourceRecord]] = {}
     for source in prepared.sources:
         by_category.setdefault(f"{source.dataset}/{source.category}", {})[source.index] = source
-    return [
-        SampleSpec(
-            run.out, run.recipe, tuple(rows), {k: by_category[key][k] for row in rows for k in row.photographs()}
-        )
-        for (key, _), rows in by_shard.items()
-    ]
+    specs = []
+    for (key, _), where in shards_of(prepared.plan):
+        rows = prepared.plan[where.start : where.stop]
+        photographs = {k: by_category[key][k] for row in rows for k in row.photographs()}
+        specs.append(SampleSpec(run.out, run.recipe, rows, photographs))
+    return specs
 
 
 def _missing(run: Run, prepared: Prepared) -> str:
     """Which samples and shards of the bank have no record, in words; empty if none."""
     bank = _bank_specs(run, prepared)
-    made = _made(run, "samples", SampleRecord, _sample_specs(run, prepared)).values()
-    simulated = _made(run, "bank", BankRecord, bank).values()
+    made = _made(run, "samples", SampleRecord, _sample_specs(run, prepared))
+    simulated = _made(run, "bank", BankRecord, bank)
     return missing_of(prepared.plan, {(c.key, c.shard) for c in made}, bank, {(c.key, c.shard) for c in simulated})

@@ -23,7 +23,8 @@ from scipy import ndimage
 
 from manifests.config import LabelConfig
 from manifests.corpus import InvariantCounts, Picture
-from manifests.records import SampleRecord, SampleStatus
+from manifests.records import SampleRecord
+from pipeline.sample_columns import SampleColumns
 
 __all__ = [
     "PictureCounts",
@@ -118,23 +119,31 @@ def count_picture(
     )
 
 
-def sum_invariants(samples: Sequence[SampleRecord], label: LabelConfig, *, picture_px: int) -> InvariantCounts:
+def sum_invariants(rows: SampleColumns, label: LabelConfig, *, picture_px: int) -> InvariantCounts:
     """Invariants of a whole corpus from its records; ``picture_px`` is the number of pixels of a picture."""
-    mask_px, faint_px = (sum(getattr(row, name) for row in samples) for name in ("area_px", "faint_px"))
-    accepted = [row for row in samples if row.status is SampleStatus.OK]
+    counts = rows.counts
+    mask_px, faint_px = int(counts["area_px"].sum()), int(counts["faint_px"].sum())
     return InvariantCounts(
-        samples=len(samples),
+        samples=len(rows),
         mask_px=mask_px,
-        changed_outside_support_px=sum(row.outside_px for row in samples),
-        unlabelled_px=sum(row.unlabelled_px for row in samples),
-        unseen_px=sum(row.unseen_px for row in samples),
-        off_part_px=sum(row.off_part_px for row in samples),
+        changed_outside_support_px=int(counts["outside_px"].sum()),
+        unlabelled_px=int(counts["unlabelled_px"].sum()),
+        unseen_px=int(counts["unseen_px"].sum()),
+        off_part_px=int(counts["off_part_px"].sum()),
         faint_px=faint_px,
         faint_share=faint_px / mask_px if mask_px else 0.0,
-        empty_masks=sum(row.area_px == 0 for row in accepted),
-        out_of_bounds=sum(not is_within_bounds(row, label, picture_px=picture_px) for row in accepted),
-        instances_touching=sum(row.touching_px > 0 for row in samples),
+        empty_masks=int((counts["area_px"][rows.accepted] == 0).sum()),
+        out_of_bounds=int(_out_of_bounds(rows, label, picture_px)[rows.accepted].sum()),
+        instances_touching=int((counts["touching_px"] > 0).sum()),
     )
+
+
+def _out_of_bounds(rows: SampleColumns, label: LabelConfig, picture_px: int) -> NDArray[np.bool_]:
+    """Samples with a defect, or with defects that together, have an area that is not allowed."""
+    area = rows.present["area_px"] / picture_px
+    out = rows.counts["area_px"] / picture_px > label.max_area
+    out[rows.present["sample"][(area < label.min_area) | (area > label.max_area)]] = True
+    return out
 
 
 def is_within_bounds(row: SampleRecord, label: LabelConfig, *, picture_px: int) -> bool:

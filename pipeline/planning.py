@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -33,6 +34,7 @@ from manifests.errors import ConfigError
 from manifests.policy import PlacePolicy
 from manifests.records import PlannedDefect, PlanRow, SourceRecord, plan_row_id
 from manifests.seeds import Stage, name_key, seed_path, stream
+from manifests.tables import Rows, to_table
 from physics.mechanism import MechanismParams
 from physics.placement import Placement
 from physics.registry import MECHANISMS
@@ -357,8 +359,8 @@ def _random_pixel(rng: np.random.Generator, foreground: NDArray[np.bool_]) -> ND
 
 def make_plan(
     recipe: Recipe, categories: Sequence[CategorySources], channels: Mapping[str, int], extensions: Sequence[int] = ()
-) -> list[PlanRow]:
-    """Every sample of the corpus, in order of index.
+) -> Rows[PlanRow]:
+    """Every sample of the corpus, in order of index; a shard's one after another.
 
     Parameters
     ----------
@@ -375,13 +377,14 @@ def make_plan(
     shares = samples_by_segment(recipe, usable, extensions)
     laid = [category_rows(recipe, channels[c.key], counts) for c, counts in zip(categories, shares, strict=True)]
     bank = bank_ranges(recipe, usable, extensions)
-    rows: list[PlanRow] = []
+    tables, first = [to_table([], PlanRow)], 0
     for number in range(1 + len(extensions)):
         trajectories = {name: _Trajectories.of(recipe, name, ranges[number]) for name, ranges in bank.items()}
         for category, counts, lying in zip(categories, shares, laid, strict=True):
             share = _Share(sum(counts[:number]), lying.segments[number], lying.per_shard)
-            rows.extend(_plan_category(recipe, category, share, len(rows), trajectories))
-    return rows
+            tables.append(to_table(_plan_category(recipe, category, share, first, trajectories), PlanRow))
+            first += len(share.rows)
+    return Rows(pa.concat_tables(tables).combine_chunks(), PlanRow)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from manifests.errors import ConfigError
 from manifests.records import PlanRow
+from manifests.tables import Rows
 from pipeline.bank import PER_SHARD, BankSpec
 
-__all__ = ["ShardName", "Share", "missing_of", "parse_range", "share_of", "whole_shards"]
+__all__ = ["ShardName", "Share", "missing_of", "parse_range", "shards_of", "share_of", "whole_shards"]
 
 ShardName = tuple[str, int]  # "<dataset>/<category>" or the mechanism, and the number
 
@@ -51,7 +53,7 @@ def parse_range(text: str) -> Share:
     return asked
 
 
-def whole_shards(asked: Share, plan: Sequence[PlanRow]) -> range:
+def whole_shards(asked: Share, plan: Rows[PlanRow]) -> range:
     """The samples of the whole shards nearest to a range.
 
     Raises
@@ -63,8 +65,7 @@ def whole_shards(asked: Share, plan: Sequence[PlanRow]) -> range:
     stop = total if asked.stop is None else asked.stop
     if stop > total or asked.start >= total:
         raise ConfigError(f"--range {asked}: the plan has samples 0 to {total - 1}; give A:B with B at most {total}")
-    names = [_name(row) for row in plan]
-    ends = np.array([0, *(k for k in range(1, total) if names[k] != names[k - 1]), total])
+    ends = np.array([*(rows.start for _, rows in shards_of(plan)), total])
     # of two that are as near the first, so that what two neighbours share is one end
     first, last = (int(ends[np.argmin(np.abs(ends - index))]) for index in (asked.start, stop))
     if first == last:
@@ -76,22 +77,20 @@ def whole_shards(asked: Share, plan: Sequence[PlanRow]) -> range:
 
 
 def share_of(
-    asked: Share, plan: Sequence[PlanRow], bank: Sequence[BankSpec]
+    asked: Share, plan: Rows[PlanRow], bank: Sequence[BankSpec]
 ) -> tuple[range, set[ShardName], set[ShardName]]:
     """Samples of a share in whole shards, its shards of samples, and its shards of the bank."""
     wanted = whole_shards(asked, plan)
     mine = plan[wanted.start : wanted.stop]
     drawn = {(d.mechanism, d.trajectory // PER_SHARD) for row in mine for d in row.planned()}
     at_home = {(s.mechanism, s.shard) for k, s in enumerate(bank) if k * len(plan) // len(bank) in wanted}
-    return wanted, {_name(row) for row in mine}, drawn | at_home
+    return wanted, {name for name, _ in shards_of(mine)}, drawn | at_home
 
 
-def missing_of(
-    plan: Sequence[PlanRow], made: Set[ShardName], bank: Sequence[BankSpec], simulated: Set[ShardName]
-) -> str:
+def missing_of(plan: Rows[PlanRow], made: Set[ShardName], bank: Sequence[BankSpec], simulated: Set[ShardName]) -> str:
     """What has not been made, in words: ranges of samples, and shards of the bank; empty if nothing is missing."""
     parts = []
-    if gaps := _gaps([_name(row) in made for row in plan]):
+    if gaps := _gaps([name in made for name, rows in shards_of(plan) for _ in rows]):
         shown = ", ".join(f"{gap.start}:{gap.stop}" for gap in gaps[:4]) + (", …" if len(gaps) > 4 else "")
         parts.append(f"samples {shown} of {len(plan):,}")
     lacking = [spec for spec in bank if (spec.mechanism, spec.shard) not in simulated]
@@ -102,8 +101,12 @@ def missing_of(
     return "; ".join(parts)
 
 
-def _name(row: PlanRow) -> ShardName:
-    return f"{row.dataset}/{row.category}", row.shard
+def shards_of(plan: Rows[PlanRow]) -> list[tuple[ShardName, range]]:
+    """The shards of samples that a plan, or a part of it, has, in order, and where in it the rows of each are."""
+    columns = (plan.column(name) for name in ("dataset", "category", "shard"))
+    names = [(f"{dataset}/{category}", shard) for dataset, category, shard in zip(*columns, strict=True)]
+    starts = [k for k, name in enumerate(names) if k == 0 or name != names[k - 1]]
+    return [(names[start], range(start, stop)) for start, stop in pairwise([*starts, len(names)])]
 
 
 def _gaps(there: Sequence[bool]) -> list[range]:

@@ -56,6 +56,7 @@ __all__ = [
     "output_errors",
     "place_shard",
     "prune_arrays",
+    "read_commit",
     "read_commits",
     "read_identity",
     "read_rows",
@@ -338,15 +339,12 @@ def adopt_shard(
     return adopted
 
 
-def read_valid_commits(out: Path, stage: str, row_type: type[RowT], recipe: Recipe) -> list[CommitRecord[RowT]]:
+def read_valid_commits(out: Path, stage: str, row_type: type[RowT], recipe: Recipe) -> Iterator[CommitRecord[RowT]]:
     """Records of a stage that can be trusted: of this config and code, with all files there in their size."""
     sha256, version = config_sha256(recipe), code_version()
-    return [
-        record
-        for record in read_commits(out, stage, row_type)
-        if record.config_sha256 == sha256 and record.code_version == version
-        if holds_files(out, record)
-    ]
+    for record in read_commits(out, stage, row_type):
+        if record.config_sha256 == sha256 and record.code_version == version and holds_files(out, record):
+            yield record
 
 
 def holds_files(out: Path, record: AnyCommit) -> bool:
@@ -354,17 +352,30 @@ def holds_files(out: Path, record: AnyCommit) -> bool:
     return all(_is_there(out, file) for file in record.files)
 
 
-def read_commits(out: Path, stage: str, row_type: type[RowT]) -> list[CommitRecord[RowT]]:
+def read_commits(out: Path, stage: str, row_type: type[RowT]) -> Iterator[CommitRecord[RowT]]:
     """Records of a stage, of whatever config and code; one that cannot be read or has another's name is left out."""
-    found: list[CommitRecord[RowT]] = []
     for path in sorted((out / layout.COMMITS).glob(f"{stage}--*.json")):
         try:
             record = parse_commit(path.read_bytes(), row_type)
         except (ValidationError, OSError):
             continue
         if path.name == record.commit_name:
-            found.append(record)
-    return found
+            yield record
+
+
+def read_commit(out: Path, name: str, row_type: type[RowT]) -> CommitRecord[RowT]:
+    """The record of this name, which was there a moment ago.
+
+    Raises
+    ------
+    CorpusError
+        It cannot be read any more.
+    """
+    path = out / layout.COMMITS / name
+    try:
+        return parse_commit(path.read_bytes(), row_type)
+    except (ValidationError, OSError) as error:
+        raise CorpusError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run generate again") from None
 
 
 def _is_there(out: Path, file: FileRecord) -> bool:

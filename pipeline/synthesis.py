@@ -62,7 +62,7 @@ class SampleSpec:
 
     out: Path
     recipe: Recipe
-    rows: tuple[PlanRow, ...]
+    rows: Sequence[PlanRow]
     sources: Mapping[int, SourceRecord]
 
     @property

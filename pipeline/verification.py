@@ -50,7 +50,7 @@ from manifests.records import (
     SourceRecord,
     SourceStatus,
 )
-from manifests.tables import from_table, read_table
+from manifests.tables import from_table, read_table, to_table
 from physics.placement import Window
 from physics.registry import MECHANISMS
 from pipeline.finalise import summarise
@@ -553,7 +553,8 @@ def _check_info(
     samples: Sequence[SampleRecord],
 ) -> Iterator[Problem]:
     """corpus.json says what the records say."""
-    made = summarise(identity.recipe, sources=sources, bank=bank, samples=samples, extensions=identity.extensions)
+    tables = [to_table(samples, SampleRecord)]
+    made = summarise(identity.recipe, sources=sources, bank=bank, samples=tables, extensions=identity.extensions)
     expected = made.model_copy(
         update={"files": info.files, "scores": info.scores, "code_version": identity.code_version}
     )

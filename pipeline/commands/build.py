@@ -139,6 +139,7 @@ def plan(
     from pipeline import estimate
     from pipeline import generate as job
     from pipeline.mirror import looked_into
+    from pipeline.sharing import shards_of
 
     with ConsoleProgress(console) as progress, interruptible():
         prepared = job.prepare(out, recipe, workers=workers, progress=progress)
@@ -148,11 +149,13 @@ def plan(
     for heading in ("category", "photographs", "samples", "mechanisms", "shards"):
         table.add_column(heading, justify="left" if heading in {"category", "mechanisms"} else "right")
     photographs = Counter(f"{row.dataset}/{row.category}" for row in prepared.sources if row.index >= 0)
+    mechanism_of = prepared.plan.column("mechanism")
+    shards = shards_of(prepared.plan)
     for key, number in photographs.items():
-        rows = [row for row in prepared.plan if f"{row.dataset}/{row.category}" == key]
-        mix = Counter(row.mechanism for row in rows)
+        mine = [rows for (name, _), rows in shards if name == key]
+        mix = Counter(name for rows in mine for name in mechanism_of[rows.start : rows.stop])
         mechanisms = ", ".join(f"{name} {n:,}" for name, n in mix.items())
-        table.add_row(key, f"{number:,}", f"{len(rows):,}", mechanisms, str(len({row.shard for row in rows})))
+        table.add_row(key, f"{number:,}", f"{sum(map(len, mine)):,}", mechanisms, str(len(mine)))
     console.print(table)
     with looked_into(out) as (folder, _):
         expected = estimate.measure(folder, recipe, prepared)

@@ -125,7 +125,7 @@ def write_corpus(out: Path, rng: np.random.Generator, *, size: int = 16, rich: b
     for name in (layout.INVENTORY, layout.PLAN):
         (out / name).write_bytes(b"of no concern to the reader")
     sources = [source_record(key, index) for key in CATEGORIES for index in range(SOURCES)]
-    finalise(out, recipe, sources=sources, bank=[], samples=records)
+    finalise(out, recipe, sources=sources, bank=[], samples=[records])
     return Stored(out, arrays, records)
 
 

@@ -104,7 +104,7 @@ def test_shard_made_alone_has_the_bytes_it_has_in_the_whole_bank(
 
 
 def test_records_name_trajectory_group_edge_and_stream(finished: Path, recipe: Recipe) -> None:
-    commits = read_valid_commits(finished, "bank", BankRecord, recipe)
+    commits = list(read_valid_commits(finished, "bank", BankRecord, recipe))
     for name, total in SIZES.items():
         rows = [row for c in commits for row in c.rows if row.mechanism == name]
         assert [row.trajectory for row in rows] == list(range(total))

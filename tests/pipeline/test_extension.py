@@ -43,7 +43,7 @@ extensions_of_a_plan = st.lists(st.integers(1, 60), min_size=1, max_size=3)
 
 def extended_plan(count: int, extensions: list[int], **changes: object) -> list[PlanRow]:
     recipe = recipe_of(count=count, store={"shard_images": 7}, **changes)
-    return make_plan(recipe, CATEGORIES, CHANNELS, extensions)
+    return list(make_plan(recipe, CATEGORIES, CHANNELS, extensions))
 
 
 # ---------------------------------------------------------------- the plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from scipy import stats
 
 from manifests.corpus import CorpusInfo, DistributionInfo
 from manifests.records import BankRecord, DefectRecord, SampleRecord, SampleStatus, SourceRecord, SourceStatus
+from manifests.tables import to_table
 from physics.registry import MECHANISMS
 from pipeline.finalise import summarise
 from pipeline.recipe import Recipe
@@ -75,7 +77,12 @@ def trajectory(number: int, mechanism: str) -> BankRecord:
 
 
 def summary(samples: Sequence[SampleRecord]) -> CorpusInfo:
-    return summarise(RECIPE, sources=[], bank=[], samples=samples)
+    return summarise(RECIPE, sources=[], bank=[], samples=tables_of(samples))
+
+
+def tables_of(samples: Sequence[SampleRecord]) -> list[pa.Table]:
+    """As they come from shards of three."""
+    return [to_table(samples[k : k + 3], SampleRecord) for k in range(0, len(samples), 3)]
 
 
 def row_of(info: CorpusInfo, mechanism: str, quantity: str) -> DistributionInfo:
@@ -91,7 +98,7 @@ def test_counts_are_those_of_the_records() -> None:
         photograph(-1, SourceStatus.EMPTY),
     ]
     bank = [trajectory(k, "fracture") for k in range(3)] + [trajectory(k, "pitting") for k in range(2)]
-    info = summarise(RECIPE, sources=sources, bank=bank, samples=samples)
+    info = summarise(RECIPE, sources=sources, bank=bank, samples=tables_of(samples))
     counts = info.counts
     assert counts.total == 7
     assert counts.by_status == {"ok": 6, "invisible": 1}
@@ -188,7 +195,7 @@ def test_policy_is_part_of_what_was_asked() -> None:
     recipe = Recipe.model_validate({**RECIPE.model_dump(mode="json"), "policy": policy})
     as_asked = [recipe.asked_area("pitting").quantile((k + 0.5) / 400) for k in range(400)]
     samples = [sample(k, "pitting", area=area) for k, area in enumerate(as_asked)]
-    area = row_of(summarise(recipe, sources=[], bank=[], samples=samples), "pitting", "area")
+    area = row_of(summarise(recipe, sources=[], bank=[], samples=tables_of(samples)), "pitting", "area")
     assert area.distance == pytest.approx(0.5 / 400)
     np.testing.assert_allclose(area.asked[2], 0.02 + 0.02 * 0.5)  # 2 + 2 of 8 lie below the second quarter's end
     np.testing.assert_allclose(area.asked, area.got, rtol=0.01)

@@ -67,7 +67,7 @@ def category(name: str, number: int, foreground: NDArray[np.bool_] | None = None
 
 
 def plan_of(recipe: Recipe, categories: list[CategorySources]) -> list[PlanRow]:
-    return make_plan(recipe, categories, {c.key: 1 for c in categories})
+    return list(make_plan(recipe, categories, {c.key: 1 for c in categories}))
 
 
 def recipe_of(**settings: object) -> Recipe:

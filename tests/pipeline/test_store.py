@@ -296,7 +296,7 @@ SHARDS = 6
 out, trials = Path(sys.argv[1]), int(sys.argv[2])
 
 def valid():
-    return read_valid_commits(out, "bank", BankRecord, Recipe())
+    return list(read_valid_commits(out, "bank", BankRecord, Recipe()))
 
 def go_on():
     open_output(out, Recipe())
@@ -369,8 +369,8 @@ def test_writer_killed_at_random_moments_leaves_no_trace_after_resuming(tmp_path
 def test_record_is_read_back(out: Path, rows: NDArray[np.uint8]) -> None:
     record = bank_commit(out, *write_rows(out, rows, 0))
     commit(out, record)
-    assert read_valid_commits(out, "bank", BankRecord, Recipe()) == [record]
-    assert read_valid_commits(out, "samples", BankRecord, Recipe()) == []
+    assert list(read_valid_commits(out, "bank", BankRecord, Recipe())) == [record]
+    assert list(read_valid_commits(out, "samples", BankRecord, Recipe())) == []
     assert [path.name for path in (out / layout.COMMITS).iterdir()] == ["bank--fracture--00000.json"]
 
 
@@ -390,14 +390,14 @@ def test_record_is_read_back(out: Path, rows: NDArray[np.uint8]) -> None:
 def test_record_that_does_not_hold_is_no_record(out: Path, changes: dict[str, Any]) -> None:
     (out.parent / "outside").write_bytes(b"12345")
     commit(out, bank_commit(out, **changes))
-    assert read_valid_commits(out, "bank", BankRecord, Recipe()) == []
+    assert list(read_valid_commits(out, "bank", BankRecord, Recipe())) == []
 
 
 def test_record_of_a_cut_shard_is_no_record(out: Path, rows: NDArray[np.uint8]) -> None:
     (file,) = write_rows(out, rows, 0)
     commit(out, bank_commit(out, file))
     os.truncate(out / file.path, file.bytes - 1)
-    assert read_valid_commits(out, "bank", BankRecord, Recipe()) == []
+    assert list(read_valid_commits(out, "bank", BankRecord, Recipe())) == []
 
 
 def test_torn_or_renamed_record_is_no_record(out: Path) -> None:
@@ -406,7 +406,7 @@ def test_torn_or_renamed_record_is_no_record(out: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
     (out / layout.COMMITS / layout.commit_name("bank", "fracture", 1)).write_bytes(whole)
-    assert read_valid_commits(out, "bank", BankRecord, Recipe()) == []
+    assert list(read_valid_commits(out, "bank", BankRecord, Recipe())) == []
 
 
 # ---------------------------------------------------------------------------------------------- sweeping
@@ -491,7 +491,7 @@ def test_current_folder_can_be_the_corpus_folder(
     (file,) = write_rows(out, rows, 0)  # at one time it never came back from here
     record = bank_commit(out, file)
     commit(out, record)
-    assert read_valid_commits(out, "bank", BankRecord, Recipe()) == [record]
+    assert list(read_valid_commits(out, "bank", BankRecord, Recipe())) == [record]
     sweep(out, {file.path}, {layout.commit_name("bank", "fracture", 0)})
     prune_arrays(out)
     assert_array_equal(read_rows(out, "data", KEY, "image", 0, 2), rows[:2])
