@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, Literal, TypeVar, get_args, get_origin, overload
@@ -122,7 +122,7 @@ def _check_columns(names: list[str], model: type[BaseModel]) -> None:
 class Rows(Sequence[RecordT], Generic[RecordT]):
     """Records in a table, which takes a fraction of their memory; each becomes an object when it is asked for.
 
-    To another process they travel as a tuple.
+    To another process they travel as the table does, and no more of it than they are.
 
     Parameters
     ----------
@@ -164,11 +164,30 @@ class Rows(Sequence[RecordT], Generic[RecordT]):
     __hash__ = None  # type: ignore[assignment]  # as a list
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return tuple, (list(self),)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table.schema) as stream:
+            stream.write_table(self.table)
+        return _received, (sink.getvalue().to_pybytes(), self._model)
 
     def column(self, name: str) -> list[Any]:
         """One field of all records."""
         return list(self.table[name].to_pylist())
+
+    def validate(self) -> None:
+        """Make every record once.
+
+        Raises
+        ------
+        CorpusError
+            A column is missing, unknown, or holds a value that is not allowed.
+        """
+        from_table(self.table.slice(0, 0), self._model)
+        for _ in self:
+            pass
+
+
+def _received(data: bytes, model: type[RecordT]) -> Rows[RecordT]:
+    return Rows(pa.ipc.open_stream(data).read_all(), model)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -221,10 +240,8 @@ def written_table(path: Path, model: type[BaseModel]) -> Iterator[TableWriter]:
     OSError
         The system refused; no temporary file is left behind.
     """
-    with written_whole(path) as stream:
-        writer = TableWriter(stream, arrow_schema(model))
+    with written_whole(path) as stream, closing(TableWriter(stream, arrow_schema(model))) as writer:
         yield writer
-        writer.close()
 
 
 def read_table(path: Place) -> pa.Table:

@@ -407,6 +407,7 @@ def quiet_dask() -> None:
             "distributed.deploy.lost-worker-timeout": "600s",  # on a busy machine a worker takes its time to come back
             "distributed.worker.multiprocessing-method": "spawn",
             "distributed.logging.distributed": "critical",
+            "distributed.admin.low-level-log-length": 0,  # else each of the last 1,000 tasks is kept, spec and all
         }
     )
     for name in ("distributed", "distributed.client"):  # Dask gives its client's logger a level of its own

@@ -103,11 +103,16 @@ def looked_into(place: Place, *, stages: Sequence[str] = ()) -> Iterator[tuple[P
         Whose shards are there for real all the time, sources apart, which always are.
     """
     if isinstance(place, Path):
-        yield place, lambda files: nullcontext()
+        yield place, _at_hand
         return
     with _mirror_of(place) as mirror:
         mirror.pull(stages=("sources", *stages), checked=False)
         yield mirror.folder, mirror.lent
+
+
+def _at_hand(files: Sequence[FileRecord]) -> AbstractContextManager[None]:
+    """As `Lent`, of a folder."""
+    return nullcontext()
 
 
 def _refuse_others(place: ObjectPath) -> None:

@@ -19,13 +19,14 @@ Checked, and each problem named with its file or sample:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from scipy import ndimage
@@ -50,16 +51,19 @@ from manifests.records import (
     SourceRecord,
     SourceStatus,
 )
-from manifests.tables import from_table, read_table, to_table
+from manifests.tables import Rows, completed, from_table, read_table, to_table
 from physics.placement import Window
 from physics.registry import MECHANISMS
+from pipeline.executor import Executor, make_executor
 from pipeline.finalise import summarise
 from pipeline.invariants import changed_pixels, count_picture, visible_change
 from pipeline.mirror import Lent, looked_into
 from pipeline.planning import bank_ranges
 from pipeline.recipe import Recipe, config_sha256
+from pipeline.sharing import shards_of
 from pipeline.store import Identity, metadata_files, read_identity, read_rows
 from pipeline.synthesis import SampleSpec, sample_arrays, sample_fields
+from refine.passes import settle_process
 
 __all__ = ["Problem", "VerificationReport", "corpus_files", "verify_corpus"]
 
@@ -95,13 +99,17 @@ class VerificationReport:
     problems: tuple[Problem, ...]
 
 
-def verify_corpus(out: Place, *, advance: Callable[[int, int], None] | None = None) -> VerificationReport:
+def verify_corpus(
+    out: Place, *, workers: int = 1, advance: Callable[[int, int], None] | None = None
+) -> VerificationReport:
     """Check a finished corpus from its files up.
 
     Parameters
     ----------
     out : Path or ObjectPath
         The corpus folder, or its prefix in a bucket: its shards are then read one after another.
+    workers : int
+        Processes that check a folder's shards.
     advance : callable, optional
         Called with (done, total) commit records as they are checked.
 
@@ -113,7 +121,11 @@ def verify_corpus(out: Place, *, advance: Callable[[int, int], None] | None = No
         The object store cannot be reached, or refuses.
     """
     with looked_into(out) as (folder, lent):
-        report = _verify(folder, advance, lent)
+        executor = make_executor(workers if isinstance(out, Path) else 1, warm=_settle)
+        try:
+            report = _verify(folder, partial(_check_all, executor, lent), advance)
+        finally:
+            executor.close()
     named = tuple(
         Problem(*(text.replace(str(folder), str(out)) for text in (problem.where, problem.what)))
         for problem in report.problems
@@ -121,7 +133,52 @@ def verify_corpus(out: Place, *, advance: Callable[[int, int], None] | None = No
     return replace(report, problems=named)
 
 
-def _verify(out: Path, advance: Callable[[int, int], None] | None, lent: Lent) -> VerificationReport:
+def _settle(number: int) -> None:
+    """Make the process that checks ready."""
+    settle_process(1)
+
+
+def _check_all(executor: Executor, lent: Lent, wanted: Sequence[_Wanted]) -> Iterator[_Checked]:
+    pairs = executor.run(partial(_check_record, lent), wanted, stop=lambda: False)
+    return (checked for _, checked in pairs)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A commit record to check, by its file's name; ``metadata`` are arrays and groups that cannot be read."""
+
+    out: Path
+    identity: Identity
+    name: str
+    metadata: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What was found of a commit record, and what later checks need of it: all but samples, whose rows are a table."""
+
+    name: str
+    problems: tuple[Problem, ...] = ()
+    commit: AnyCommit | None = None
+    samples: pa.Table | None = None
+    readable: bool = False
+
+    @property
+    def ids(self) -> list[str]:
+        """Of its samples."""
+        return [] if self.samples is None else self.samples["id"].to_pylist()
+
+    @property
+    def looked_at(self) -> int:
+        """Samples whose arrays could be read."""
+        return self.samples.num_rows if self.readable and self.samples is not None else 0
+
+
+def _verify(
+    out: Path,
+    check: Callable[[Sequence[_Wanted]], Iterable[_Checked]],
+    advance: Callable[[int, int], None] | None,
+) -> VerificationReport:
     identity = read_identity(out)
     problems = list(_check_identity(out, identity))
     if problems:  # nothing else can be judged by it
@@ -130,22 +187,46 @@ def _verify(out: Path, advance: Callable[[int, int], None] | None, lent: Lent) -
     listed = info.files if info else []
     broken_tables = list(_check_files(out, layout.CORPUS, listed))
     problems.extend(broken_tables)
-    commits = list(_read_commits(out, identity, problems))
-    metadata = {problem.where.removesuffix("/zarr.json") for problem in broken_tables}
-    files, total_bytes, samples = len(listed), sum(file.bytes for file in listed), 0
-    for done, commit in enumerate(commits):
-        with lent(commit.files):
-            found, readable = _check_commit(out, identity.recipe, commit, metadata)
-        problems.extend(found)
-        files += len(commit.files)
-        total_bytes += sum(file.bytes for file in commit.files)
-        samples += len(commit.rows) if readable and commit.stage == "samples" else 0
+    metadata = frozenset(problem.where.removesuffix("/zarr.json") for problem in broken_tables)
+    wanted = [_Wanted(out, identity, path.name, metadata) for path in _record_files(out)]
+    checked: list[_Checked] = []
+    for one in check(wanted):
+        checked.append(one)
         if advance is not None:
-            advance(done + 1, len(commits))
-    problems.extend(_check_strays(out, commits, info))
+            advance(len(checked), len(wanted))
+    kept = _Kept(sorted(checked, key=lambda one: one.name))
+    problems.extend(problem for one in kept.checked for problem in one.problems)
+    problems.extend(_check_strays(out, kept.commits, info))
     if not {problem.where for problem in broken_tables} & {layout.PLAN, layout.INVENTORY, layout.MANIFEST}:
-        problems.extend(_check_tables(out, identity, commits, info))
-    return VerificationReport(files=files, bytes=total_bytes, samples=samples, problems=tuple(problems))
+        problems.extend(_check_tables(out, identity, kept, info))
+    files = [*listed, *(file for commit in kept.commits for file in commit.files)]
+    return VerificationReport(
+        files=len(files),
+        bytes=sum(file.bytes for file in files),
+        samples=sum(one.looked_at for one in kept.checked),
+        problems=tuple(problems),
+    )
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """All records, by name."""
+
+    checked: Sequence[_Checked]
+
+    @property
+    def commits(self) -> list[AnyCommit]:
+        """Those that could be read; without the rows of samples."""
+        return [one.commit for one in self.checked if one.commit is not None]
+
+    def rows(self, row_type: type[RowT]) -> list[RowT]:
+        """All rows of a type, but for samples."""
+        return [row for commit in self.commits for row in commit.rows if isinstance(row, row_type)]
+
+    def samples(self) -> pa.Table:
+        """Rows of all samples, in order of index."""
+        tables = [one.samples for one in self.checked if one.samples is not None]
+        return pa.concat_tables([to_table([], SampleRecord), *tables]).sort_by("index")
 
 
 def corpus_files(out: Path) -> list[FileRecord]:
@@ -158,8 +239,9 @@ def corpus_files(out: Path) -> list[FileRecord]:
     """
     problems: list[Problem] = []
     info = _read_info(out, problems)
-    commits = _read_commits(out, read_identity(out), problems)
-    files = {file.path: file for commit in commits for file in commit.files}
+    identity = read_identity(out)
+    records = (_read_commit(out, path.name, identity, problems) for path in _record_files(out))
+    files = {file.path: file for record in records if record is not None for file in record.files}
     if info is None or problems:
         raise CorpusError(f"{out}: {problems[0]}")
     path = out / layout.CORPUS
@@ -167,7 +249,22 @@ def corpus_files(out: Path) -> list[FileRecord]:
     return sorted([*files.values(), *info.files, own], key=lambda file: file.path)
 
 
-def _check_commit(out: Path, recipe: Recipe, commit: AnyCommit, metadata: set[str]) -> tuple[list[Problem], bool]:
+def _check_record(lent: Lent, wanted: _Wanted) -> _Checked:
+    """What is wrong with a record and its shard."""
+    problems: list[Problem] = []
+    commit = _read_commit(wanted.out, wanted.name, wanted.identity, problems)
+    if commit is None:
+        return _Checked(wanted.name, tuple(problems))
+    with lent(commit.files):
+        found, readable = _check_commit(wanted.out, wanted.identity.recipe, commit, wanted.metadata)
+    problems.extend(found)
+    rows = [row for row in commit.rows if isinstance(row, SampleRecord)]
+    samples = to_table(rows, SampleRecord) if rows else None
+    slim = commit.model_copy(update={"rows": ()}) if rows else commit
+    return _Checked(wanted.name, tuple(problems), slim, samples, readable)
+
+
+def _check_commit(out: Path, recipe: Recipe, commit: AnyCommit, metadata: Set[str]) -> tuple[list[Problem], bool]:
     """What is wrong with a shard, and whether its arrays could be read at all."""
     broken = list(_check_files(out, _name(commit), commit.files))
     if broken or not metadata.isdisjoint(_arrays(commit)):
@@ -213,26 +310,30 @@ def _name(commit: AnyCommit) -> str:
     return f"{layout.COMMITS}/{commit.commit_name}"
 
 
-def _read_commits(out: Path, identity: Identity, problems: list[Problem]) -> Iterator[AnyCommit]:
+def _record_files(out: Path) -> list[Path]:
     folder = out / layout.COMMITS
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        where = f"{layout.COMMITS}/{path.name}"
-        if path.name.split("--")[0] not in COMMIT_PARSERS or path.suffix != ".json":
-            problems.append(Problem(where, "is not a commit record; remove it, or run generate again to sweep it"))
-            continue
-        try:
-            commit = COMMIT_PARSERS[path.name.split("--")[0]](path.read_bytes())
-        except (ValidationError, OSError) as error:
-            what = f"cannot be read as a commit record ({_first_line(error)}); remove it and run generate again"
-            problems.append(Problem(where, what))
-            continue
-        if commit.commit_name != path.name:
-            problems.append(Problem(where, f"holds the record of {commit.stage} {commit.key} shard {commit.shard}"))
-        if path.read_bytes() != _as_written(commit):
-            problems.append(Problem(where, "is not in canonical form: it was edited"))
-        if (commit.config_sha256, commit.code_version) != (config_sha256(identity.recipe), identity.code_version):
-            problems.append(Problem(where, "was made with another config or code version than config.json says"))
-        yield commit
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _read_commit(out: Path, name: str, identity: Identity, problems: list[Problem]) -> AnyCommit | None:
+    """The record of this name, if it can be read."""
+    path, where = out / layout.COMMITS / name, f"{layout.COMMITS}/{name}"
+    if name.split("--")[0] not in COMMIT_PARSERS or path.suffix != ".json":
+        problems.append(Problem(where, "is not a commit record; remove it, or run generate again to sweep it"))
+        return None
+    try:
+        commit = COMMIT_PARSERS[name.split("--")[0]](path.read_bytes())
+    except (ValidationError, OSError) as error:
+        what = f"cannot be read as a commit record ({_first_line(error)}); remove it and run generate again"
+        problems.append(Problem(where, what))
+        return None
+    if commit.commit_name != name:
+        problems.append(Problem(where, f"holds the record of {commit.stage} {commit.key} shard {commit.shard}"))
+    if path.read_bytes() != _as_written(commit):
+        problems.append(Problem(where, "is not in canonical form: it was edited"))
+    if (commit.config_sha256, commit.code_version) != (config_sha256(identity.recipe), identity.code_version):
+        problems.append(Problem(where, "was made with another config or code version than config.json says"))
+    return commit
 
 
 def _check_files(out: Path, list_name: str, files: Iterable[FileRecord]) -> Iterator[Problem]:
@@ -405,8 +506,8 @@ class _Stored:
     def _field_problems(self) -> Iterator[str]:
         known = {name for d in self.row.defects if d.instance for name in MECHANISMS[d.mechanism].fields}
         named = ", ".join(dict.fromkeys(defect.mechanism for defect in self.row.defects))
-        for field in sample_fields(self.recipe):
-            name, values = field.name, self.arrays[field.name]
+        for name in (spec.name for spec in sample_fields(self.recipe)):
+            values = self.arrays[name]
             if not np.isfinite(values).all() or ((values != 0) & ~self.foreground).any():
                 yield f"the {name} field is not finite or lies off the part"
             if name not in known and values.any():
@@ -467,26 +568,26 @@ def _check_strays(out: Path, commits: Sequence[AnyCommit], info: CorpusInfo | No
             yield Problem(name, "is no part of this corpus: no record names it; remove it")
 
 
-def _check_tables(
-    out: Path, identity: Identity, commits: Sequence[AnyCommit], info: CorpusInfo | None
-) -> Iterator[Problem]:
+def _check_tables(out: Path, identity: Identity, kept: _Kept, info: CorpusInfo | None) -> Iterator[Problem]:
     try:
         inventory = from_table(read_table(out / layout.INVENTORY), SourceRecord)
-        plan = from_table(read_table(out / layout.PLAN), PlanRow)
-        manifest = from_table(read_table(out / layout.MANIFEST), SampleRecord)
+        plan = Rows(completed(read_table(out / layout.PLAN), PlanRow), PlanRow)
+        manifest = completed(read_table(out / layout.MANIFEST), SampleRecord)
+        for rows in (plan, Rows(manifest, SampleRecord)):
+            rows.validate()
     except CorpusError as error:
         yield Problem(str(out), f"is not finished or damaged ({_first_line(error)})")
         return
-    sources = [row for commit in commits for row in commit.rows if isinstance(row, SourceRecord)]
-    bank = [row for commit in commits for row in commit.rows if isinstance(row, BankRecord)]
-    samples = [row for commit in commits for row in commit.rows if isinstance(row, SampleRecord)]
+    sources, bank, samples = kept.rows(SourceRecord), kept.rows(BankRecord), kept.samples()
     yield from _check_rows(layout.INVENTORY, inventory, sources, key=lambda row: (row.dataset, row.category, row.path))
-    yield from _check_rows(layout.MANIFEST, manifest, samples, key=lambda row: row.index)
-    for name, indices in ((layout.MANIFEST, [r.index for r in manifest]), (layout.PLAN, [r.index for r in plan])):
+    if not manifest.select(samples.column_names).equals(samples):
+        of_table, of_records = (from_table(table, SampleRecord) for table in (manifest, samples))
+        yield from _check_rows(layout.MANIFEST, of_table, of_records, key=lambda row: row.index)
+    for name, indices in ((layout.MANIFEST, manifest["index"].to_pylist()), (layout.PLAN, plan.column("index"))):
         if indices != list(range(identity.total)):
             yield Problem(name, f"its rows are not samples 0 to {identity.total - 1} in order; run generate again")
     yield from _check_bank(identity, inventory, bank)
-    yield from _check_plan(out, identity, commits, plan, inventory)
+    yield from _check_plan(out, identity, kept, plan, inventory)
     if info is not None:
         yield from _check_info(identity, info, inventory, bank, manifest)
 
@@ -514,15 +615,15 @@ def _check_rows(
 def _check_plan(
     out: Path,
     identity: Identity,
-    commits: Sequence[AnyCommit],
-    plan: Sequence[PlanRow],
+    kept: _Kept,
+    plan: Rows[PlanRow],
     inventory: Sequence[SourceRecord],
 ) -> Iterator[Problem]:
     """Each shard of the plan has a record, made from these rows and sources."""
-    planned: dict[tuple[str, int], list[PlanRow]] = {}
-    for row in plan:
-        planned.setdefault((f"{row.dataset}/{row.category}", row.shard), []).append(row)
-    made = {(commit.key, commit.shard): commit for commit in commits if commit.stage == "samples"}
+    planned = dict(shards_of(plan))
+    stored = [(one.commit, one.ids) for one in kept.checked if one.commit is not None and one.commit.stage == "samples"]
+    made = {(commit.key, commit.shard): commit for commit, _ in stored}
+    ids = {(commit.key, commit.shard): of_record for commit, of_record in stored}
     missing = sorted(planned.keys() - made.keys())
     if missing:
         number = sum(len(planned[shard]) for shard in missing)
@@ -534,13 +635,12 @@ def _check_plan(
         yield Problem(_name(made[shard]), "is not in the plan; remove it and run generate again")
     known = {(f"{row.dataset}/{row.category}", row.index): row for row in inventory}
     for shard in sorted(planned.keys() & made.keys()):
-        rows, commit = planned[shard], made[shard]
+        rows, commit = list(plan[planned[shard].start : planned[shard].stop]), made[shard]
         wanted = {(shard[0], photograph) for row in rows for photograph in row.photographs()}
         sources = {place[1]: known[place] for place in wanted if place in known}
         same = SampleSpec(out, identity.recipe, tuple(rows), sources).inputs_sha256 == commit.inputs_sha256
-        ids = [row.id for row in commit.rows if isinstance(row, SampleRecord)]
         # another version may have hashed other inputs
-        if (identity.code_version == code_version() and not same) or ids != [row.id for row in rows]:
+        if (identity.code_version == code_version() and not same) or ids[shard] != [row.id for row in rows]:
             what = f"was made from other rows than {layout.PLAN} and {layout.INVENTORY} hold"
             yield Problem(_name(commit), f"{what}; remove it and run generate again")
 
@@ -550,11 +650,10 @@ def _check_info(
     info: CorpusInfo,
     sources: Sequence[SourceRecord],
     bank: Sequence[BankRecord],
-    samples: Sequence[SampleRecord],
+    manifest: pa.Table,
 ) -> Iterator[Problem]:
     """corpus.json says what the records say."""
-    tables = [to_table(samples, SampleRecord)]
-    made = summarise(identity.recipe, sources=sources, bank=bank, samples=tables, extensions=identity.extensions)
+    made = summarise(identity.recipe, sources=sources, bank=bank, samples=[manifest], extensions=identity.extensions)
     expected = made.model_copy(
         update={"files": info.files, "scores": info.scores, "code_version": identity.code_version}
     )

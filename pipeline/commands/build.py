@@ -168,16 +168,17 @@ def plan(
 
 @app.command(
     rich_help_panel="Make a corpus",
-    epilog="Example: [cyan]maphc2f verify out[/cyan]   Exit code 1 if anything is wrong.",
+    epilog="Examples: [cyan]maphc2f verify out[/cyan]   [cyan]maphc2f verify big --workers 8[/cyan]   "
+    "Exit code 1 if anything is wrong.",
 )
-def verify(place: OutText) -> None:
+def verify(place: OutText, workers: WorkersOption = 1) -> None:
     """Check a corpus from its files up, and say exactly what is wrong."""
     out = place_of(place)
     must_be_corpus(out)
     from pipeline.verification import verify_corpus
 
     with ConsoleProgress(console) as progress:
-        report = verify_corpus(out, advance=progress.count("verifying", "shards"))
+        report = verify_corpus(out, workers=workers, advance=progress.count("verifying", "shards"))
     for problem in report.problems:
         errors.print(f"[red]wrong[/red] {problem}", markup=True)
     counts = f"{report.samples:,} samples, {report.files:,} files, {bytes_text(report.bytes)}"

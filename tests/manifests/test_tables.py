@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -15,7 +18,16 @@ from pydantic import BaseModel
 
 from manifests.errors import CorpusError
 from manifests.records import BankRecord, DefectRecord, FileRecord, PlannedDefect, PlanRow, SampleRecord, SourceRecord
-from manifests.tables import arrow_schema, completed, from_table, read_table, to_table, write_table
+from manifests.tables import (
+    Rows,
+    arrow_schema,
+    completed,
+    from_table,
+    read_table,
+    to_table,
+    write_table,
+    written_table,
+)
 
 ROW_TYPES = [SourceRecord, PlanRow, SampleRecord]  # those that are kept as tables
 FILES = [FileRecord(path=f"data/{k}", bytes=k, sha256="ab" * 32) for k in range(1000)]
@@ -222,3 +234,70 @@ def test_column_of_records_with_a_field_less_or_more_is_a_corpus_error() -> None
         odd = pa.table({**plain, "others": pa.array([[values]], pa.list_(pa.struct(fields)))})
         with pytest.raises(CorpusError, match=rf"others\.0\.{named}"):
             from_table(odd, PlanRow)
+
+
+@pytest.mark.parametrize("model", ROW_TYPES)
+@settings(deadline=None, max_examples=20)
+@given(data=st.data())
+def test_rows_in_a_table_are_the_records(model: type[BaseModel], data: st.DataObject) -> None:
+    records_ = data.draw(records(model))
+    rows = Rows(to_table(records_, model), model)
+    start, stop = sorted(data.draw(st.tuples(st.integers(-5, 5), st.integers(-5, 5))))
+    assert list(rows) == records_
+    assert [rows[k] for k in range(len(rows))] == records_
+    assert list(rows[start:stop]) == records_[start:stop]
+    assert rows[start:stop] == Rows(to_table(records_[start:stop], model), model)
+    sent = ForkingPickler.dumps(rows[start:stop])
+    assert ForkingPickler.loads(sent) == rows[start:stop]
+    assert len(sent) <= len(ForkingPickler.dumps(rows))
+
+
+def test_rows_end_where_a_list_ends() -> None:
+    rows = Rows(to_table(FILES, FileRecord), FileRecord)
+    assert rows[-1] == FILES[-1]
+    assert rows.column("bytes") == list(range(1000))
+    assert rows != FILES
+    with pytest.raises(IndexError):
+        rows[1000]
+    with pytest.raises(ValueError, match="a step of 2"):
+        rows[::2]
+
+
+def test_one_wrong_row_among_many_is_found() -> None:
+    good = to_table(FILES * 3, FileRecord)
+    Rows(good, FileRecord).validate()
+    sizes = pa.array([*good["bytes"].to_pylist()[:-1], None], pa.int64())
+    worse = good.set_column(1, "bytes", sizes)
+    for table in (worse, good.drop_columns("bytes"), good.slice(0, 0).drop_columns("bytes")):
+        with pytest.raises(CorpusError, match="FileRecord"):
+            Rows(table, FileRecord).validate()
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.integers(0, 9000), max_size=5))
+def test_pieces_make_the_same_file_however_they_were_cut(sizes: list[int], tmp_path: Path) -> None:
+    total = sum(sizes)
+    table = to_table([FILES[k % 1000] for k in range(total)], FileRecord)
+    with written_table(tmp_path / "pieces.parquet", FileRecord) as writer:
+        for size, stop in zip(sizes, np.cumsum(sizes), strict=True):
+            assert len(writer.add(table.slice(int(stop) - size, size))) == size
+    with written_table(tmp_path / "whole.parquet", FileRecord) as writer:
+        writer.add(table)
+    assert (tmp_path / "pieces.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert read_table(tmp_path / "pieces.parquet").equals(table)
+    groups = pq.ParquetFile(tmp_path / "pieces.parquet").metadata
+    assert {groups.row_group(k).num_rows for k in range(groups.num_row_groups - 1)} <= {8192}
+    if total <= 8192:
+        write_table(tmp_path / "once.parquet", table)
+        assert (tmp_path / "pieces.parquet").read_bytes() == (tmp_path / "once.parquet").read_bytes()
+
+
+def failing() -> Iterator[pa.Table]:
+    yield to_table(FILES, FileRecord)
+    raise CorpusError("the second piece is damaged")
+
+
+def test_table_of_which_a_piece_fails_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError), written_table(tmp_path / "files.parquet", FileRecord) as writer:
+        deque(map(writer.add, failing()), maxlen=0)
+    assert list(tmp_path.iterdir()) == []

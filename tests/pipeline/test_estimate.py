@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline import synthesis
 from pipeline.estimate import measure
 from pipeline.generate import prepare
-from pipeline.recipe import load_recipe
+from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import read_identity
 from tests.pipeline.conftest import digest
 
@@ -45,3 +47,19 @@ def test_disk_is_estimated_within_half_and_nothing_is_left(
     assert 0.0 < expected.sample_s < 5.0
     assert 0.0 < expected.trajectory_s < 5.0
     assert 0 < expected.measured <= 24
+
+
+def test_what_is_timed_is_made_and_not_found(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    finished = synthesis._finished
+
+    def counted(recipe: Recipe, opened: Any, rows: Any) -> Any:
+        made.append(len(rows))
+        return finished(recipe, opened, rows)
+
+    monkeypatch.setattr(synthesis, "_finished", counted)
+    recipe = load_recipe(recipe_file, overrides={})
+    expected = measure(tmp_path / "out", recipe, prepare(tmp_path / "out", recipe, workers=1))
+    assert sum(made) == 2 * expected.measured

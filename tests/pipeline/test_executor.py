@@ -5,12 +5,14 @@ Tasks are defined inside the tests, so that they travel to the workers by value:
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -94,6 +96,16 @@ def test_only_a_window_of_specs_is_taken_ahead(two_workers: DaskExecutor) -> Non
     for finished, _ in enumerate(two_workers.run(make_square(), count(), stop=never)):
         assert taken <= finished + 1 + 4, "two under way for each of two workers"
     assert taken == 100
+
+
+def test_specs_that_are_done_with_are_let_go(two_workers: DaskExecutor) -> None:
+    """In the scheduler too, which is in this process."""
+    specs = (Namespace(number=k) for k in range(60))
+    done = sum(1 for _ in two_workers.run(lambda spec: spec.number, specs, stop=never))
+    gc.collect()
+    kept = [one for one in gc.get_objects() if type(one) is Namespace and "number" in vars(one)]
+    assert done == 60
+    assert len(kept) <= 6
 
 
 def test_nothing_is_started_after_a_stop_and_what_runs_is_yielded(executor: Executor) -> None:

@@ -95,6 +95,21 @@ def test_progress_is_told_for_each_record(finished: Path) -> None:
     assert told == [(k + 1, number) for k in range(number)]
 
 
+def test_several_processes_find_what_one_finds(several: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(several, tmp_path / "copy"))
+    names = files(out)
+    flip(out / next(name for name in names if kind(name) == "data/image"), 1000)
+    (out / next(name for name in names if kind(name) == "commit of bank")).write_bytes(b"{}")
+    (out / next(name for name in names if kind(name) == "data/mask")).unlink()
+    (out / layout.COMMITS / "notes.txt").write_text("of no concern")
+    told: list[tuple[int, int]] = []
+    report = verify_corpus(out, workers=2, advance=lambda done, total: told.append((done, total)))
+    assert report == verify_corpus(out)
+    assert len(report.problems) >= 4
+    number = len(list((out / layout.COMMITS).iterdir()))
+    assert told == [(k + 1, number) for k in range(number)]
+
+
 def test_one_flipped_bit_is_found_in_every_kind_of_file(
     several: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
