@@ -1,12 +1,15 @@
-"""Images per second that a PyTorch training loop gets: from a corpus, a WebDataset archive, and a folder of PNG files.
+"""Images per second that a PyTorch training loop gets: from a corpus, WebDataset, LitData, and a folder of PNG files.
 
 Run with::
 
     python -m benchmarks.loading                          # makes a corpus of embedded pictures, and docs/loading.md
     python -m benchmarks.loading --corpus out --rounds 9
+    python -m benchmarks.loading --litdata build/litdata/bin/python     # of an environment that has litdata and pillow
 
-The same pictures and masks lie in all three, and every reader gives the same batches of (3, H, W) uint8 with their
-masks through the same `DataLoader`. Each round takes every contender once, in turn, in one process; what is shown are
+The same pictures and masks lie in all of them, and every reader gives the same batches of (3, H, W) uint8 with their
+masks through the same `DataLoader`. LitData does not install beside the releases that are pinned here: it works in a
+process of its own, through the loader it comes with, and says how long each epoch took. Each round takes every
+contender once, in turn; what is shown are
 medians over the rounds of the time of an epoch, and how many times as fast as the PNG folder each was in its round.
 Workers persist: their start is not counted. Before the first round all files have been read once, so it is decoding
 and handing over that is measured, not the disk.
@@ -16,12 +19,15 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +50,8 @@ from pipeline.recipe import Recipe, only_mechanisms
 BATCH = 32
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "loading.md"
 PNG = "PNG folder"
+_LITDATA = Path(__file__).resolve().parent / "peers" / "litdata_client.py"
+_TOLD = "seconds "  # how the lines of its process begin that answer
 _SHARD_SAMPLES = 256  # of the archive: as many as a shard of the corpus holds at 256 x 256
 _BUFFER = 256  # samples that are mixed, of ours and of WebDataset
 
@@ -139,6 +147,33 @@ def epoch_s(loader: Any, count: int) -> float:
     return seconds
 
 
+class LitData:
+    """LitData's loader in a process of its own, `benchmarks.peers.litdata_client`, by the interpreter ``python``."""
+
+    def __init__(self, python: str, copies: Copies) -> None:
+        command = [python, str(_LITDATA), str(copies.folder), str(copies.count), str(BATCH)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._count = copies.count
+
+    def epoch_s(self, *, shuffle: bool, workers: int) -> float:
+        """As `epoch_s`."""
+        asked, answers = self._process.stdin, self._process.stdout
+        if asked is None or answers is None:
+            raise RuntimeError("the process of LitData has no pipes")
+        asked.write(json.dumps({"shuffle": shuffle, "workers": workers}) + "\n")
+        asked.flush()
+        found = next((json.loads(line[len(_TOLD) :]) for line in answers if line.startswith(_TOLD)), None)
+        if found is None or found["samples"] != self._count:
+            raise RuntimeError(f"LitData gave {found}, expected {self._count} samples")
+        return float(found["seconds"])
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate(timeout=60)
+
+
 @dataclass(frozen=True)
 class Row:
     """One way of loading: images per second (median of the rounds), and speed / the PNG folder's (median of ratios)."""
@@ -150,19 +185,23 @@ class Row:
     ratio: float
 
 
-def measure(corpus: Corpus, copies: Copies, *, rounds: int, workers: Sequence[int]) -> Iterator[Row]:
+def measure(
+    corpus: Corpus, copies: Copies, *, rounds: int, workers: Sequence[int], litdata: LitData | None = None
+) -> Iterator[Row]:
     """Measure every contender in turn, round after round, for both orders and each number of workers."""
     for order in ("random", "sequential"):
         for number in workers:
             made = contenders(corpus, copies, shuffle=order == "random", workers=number)
-            loaders = {name: make() for name, make in made.items()}
-            for loader in loaders.values():  # starts the workers, fills caches; not counted
-                epoch_s(loader, copies.count)
-            seconds: dict[str, list[float]] = {name: [] for name in loaders}
+            epochs = {name: partial(epoch_s, make(), copies.count) for name, make in made.items()}
+            if litdata is not None:
+                epochs["LitData"] = partial(litdata.epoch_s, shuffle=order == "random", workers=number)
+            for epoch in epochs.values():  # starts the workers, fills caches; not counted
+                epoch()
+            seconds: dict[str, list[float]] = {name: [] for name in epochs}
             for _ in range(rounds):
-                for name, loader in loaders.items():
-                    seconds[name].append(epoch_s(loader, copies.count))
-            del loaders
+                for name, epoch in epochs.items():
+                    seconds[name].append(epoch())
+            del epochs
             for name, spent in seconds.items():
                 ratio = statistics.median(png / own for png, own in zip(seconds[PNG], spent, strict=True))
                 yield Row(order, number, name, copies.count / statistics.median(spent), ratio)
@@ -190,16 +229,16 @@ def page(corpus: Corpus, rows: Sequence[Row], *, rounds: int, command: str) -> s
     return f"""{_HEAD}
 ## How fast
 
-{len(corpus):,} samples of {size} x {size} px, {kinds}, {rounds} rounds in turn in one process, {os.cpu_count()} cores,
+{len(corpus):,} samples of {size} x {size} px, {kinds}, {rounds} rounds in turn, {os.cpu_count()} cores,
 torch {torch.__version__} on one thread, WebDataset {webdataset.__version__}. Images per second are medians over the
 rounds; behind them stands how many times as fast as the PNG folder in the same round, median of the ratios, which other
 work on the machine moves less. All give the same batches of {BATCH}, (3, {size}, {size}) uint8 with masks.
 "Sequential" is in the order of the corpus. WebDataset has no access by position: its random order, as that of our
-stream, is of shuffled shards and a buffer of {_BUFFER} samples.
+stream, is of shuffled shards and a buffer of {_BUFFER} samples. LitData, where it is shown, holds the same PNG files,
+and works in an environment and a process of its own, through its own loader: it does not install beside the releases
+that are pinned here.
 
 {table(rows)}
-
-LitData is left out: its dependencies do not install beside the releases that are pinned here.
 
 This section was written by `{command}`, and the page around it with it.
 """
@@ -258,6 +297,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="a finished corpus; by default one is made of embedded pictures")
     parser.add_argument("--count", type=int, default=512, help="samples: made, or taken evenly of CORPUS")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--litdata", metavar="PYTHON", help="interpreter of an environment that has litdata and pillow")
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -268,9 +308,14 @@ def main() -> None:
             generate(work / "corpus", recipe, workers=1)
         whole = Corpus(options.corpus or work / "corpus")
         corpus = whole[:: max(1, len(whole) // options.count)]
-        rows = list(measure(corpus, copied(corpus, work), rounds=options.rounds, workers=(0, 1, 2)))
+        copies = copied(corpus, work)
+        litdata = LitData(options.litdata, copies) if options.litdata else None
+        rows = list(measure(corpus, copies, rounds=options.rounds, workers=(0, 1, 2), litdata=litdata))
+        if litdata is not None:
+            litdata.close()
     Console(width=200).print(table(rows), markup=False)
-    given = f"{' --corpus CORPUS' if options.corpus else ''} --count {options.count} --rounds {options.rounds}"
+    given = " --corpus CORPUS" * bool(options.corpus) + " --litdata PYTHON" * bool(options.litdata)
+    given += f" --count {options.count} --rounds {options.rounds}"
     text = page(corpus, rows, rounds=options.rounds, command=f"python -m benchmarks.loading{given}")
     write_atomic(options.page, text.encode())
 

@@ -63,3 +63,36 @@ def test_figures_become_a_page(made: tuple[Corpus, loading.Copies]) -> None:
     assert text.count("(1.0 x)") >= 2
     written = Path(loading.__file__).parent.parent / "docs" / "loading.md"
     assert written.read_text(encoding="utf-8").startswith(text.split("## How fast")[0]), "written by another release"
+
+
+def test_litdata_is_asked_through_pipes_and_takes_its_turns(
+    made: tuple[Corpus, loading.Copies], tmp_path: Path
+) -> None:
+    """Its process is a stand-in here: the library itself wants an environment of its own."""
+    corpus, copies = made
+    fake = tmp_path / "python"
+    answer = f'seconds {{"seconds": 0.5, "samples": {copies.count}}}'
+    fake.write_text(
+        f"#!/bin/sh\necho $@ >> {tmp_path}/asked\nwhile read line; do echo noise; echo '{answer}'; "
+        f"echo $line >> {tmp_path}/asked; done\n"
+    )
+    fake.chmod(0o755)
+    litdata = loading.LitData(str(fake), copies)
+    rows = list(loading.measure(corpus, copies, rounds=2, workers=(0, 1), litdata=litdata))
+    litdata.close()
+    rates = [row.images_s for row in rows if row.name == "LitData"]
+    assert rates == [copies.count / 0.5] * 4
+    started, *asked = (tmp_path / "asked").read_text().splitlines()
+    assert started.split()[1:] == [str(copies.folder), str(copies.count), str(loading.BATCH)]
+    kinds = [(order, workers) for order in ("true", "false") for workers in (0, 1)]
+    assert asked == [f'{{"shuffle": {o}, "workers": {w}}}' for o, w in kinds for _ in range(3)]
+
+
+def test_litdata_that_lacks_samples_is_an_error(made: tuple[Corpus, loading.Copies], tmp_path: Path) -> None:
+    fake = tmp_path / "python"
+    fake.write_text('#!/bin/sh\nread line; echo \'seconds {"seconds": 0.5, "samples": 1}\'; read line\n')
+    fake.chmod(0o755)
+    litdata = loading.LitData(str(fake), made[1])
+    with pytest.raises(RuntimeError, match="LitData gave"):
+        litdata.epoch_s(shuffle=False, workers=0)
+    litdata.close()
