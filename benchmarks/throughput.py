@@ -2,22 +2,28 @@
 
 Run with::
 
-    python benchmarks/throughput.py --source mvtec:PATH --count 1024 --rounds 3
-    python benchmarks/throughput.py                       # embedded sources
+    python -m benchmarks.throughput --source mvtec:PATH --count 1024 --rounds 3
+    python -m benchmarks.throughput                       # embedded sources
 
 Each round makes the corpus once with each number of workers, in turn, in a fresh folder; medians are printed. Stage
 figures are images over the seconds that all workers together spent in a stage, so they are per worker. The first,
 uncounted run fills Numba's cache. For a yardstick taken in the same run, the finished pictures are encoded as PNG.
+
+How much faster two workers are is limited by the machine, whose cores share caches, memory and the host's clock. So
+each round also runs two jobs of half the samples side by side, which know nothing of each other: no scheduler can make
+two workers faster than those.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from PIL import Image
@@ -47,6 +53,13 @@ def run_once(recipe: Recipe, workers: int) -> tuple[dict[str, float], float]:
         return dict(seconds), png_rate(Corpus(out))
 
 
+def run_side_by_side(recipe: Recipe) -> float:
+    """Seconds of the slower of two jobs of half the samples each, unknown to each other, while they make samples."""
+    half = recipe.model_copy(update={"count": recipe.count // 2})
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return max(seconds["samples_wall"] for seconds, _ in pool.map(run_once, [half, half], [1, 1]))
+
+
 def png_rate(corpus: Corpus) -> float:
     """Images per second of PNG encoding (Pillow, default level), one core."""
     pictures = [corpus[k].image for k in range(min(64, len(corpus)))]
@@ -56,18 +69,23 @@ def png_rate(corpus: Corpus) -> float:
     return len(pictures) / (time.perf_counter() - start)
 
 
-def measure(recipe: Recipe, *, rounds: int, workers: tuple[int, ...]) -> dict[int, dict[str, float]]:
-    """Median seconds by stage for each number of workers, and the median PNG rate as ``png``."""
+def measure(recipe: Recipe, *, rounds: int, workers: tuple[int, ...]) -> tuple[dict[int, dict[str, float]], float]:
+    """Median seconds by stage for each number of workers, and the median PNG rate as ``png``; and those of two jobs
+    side by side.
+    """
     run_once(recipe.model_copy(update={"count": 16}), 1)
     runs: dict[int, list[dict[str, float]]] = {number: [] for number in workers}
+    apart = []
     for _ in range(rounds):
         for number in workers:
             seconds, png = run_once(recipe, number)
             runs[number].append({**seconds, "png": png})
-    return {
+        apart.append(run_side_by_side(recipe))
+    medians = {
         number: {name: statistics.median(run.get(name, 0.0) for run in made) for name in made[0]}
         for number, made in runs.items()
     }
+    return medians, statistics.median(apart)
 
 
 def main() -> None:
@@ -78,7 +96,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     recipe = Recipe(count=options.count, size=options.size, seed=7, sources=(parse_source(options.source),))
-    found = measure(recipe, rounds=options.rounds, workers=(1, 2))
+    found, apart = measure(recipe, rounds=options.rounds, workers=(1, 2))
     table = Table(title=f"{options.source}, {options.count} samples at {options.size} px, median of {options.rounds}")
     table.add_column("images/s of")
     for number in found:
@@ -103,6 +121,10 @@ def main() -> None:
     for number, run in found.items():
         whole = {name: round(run[name], 1) for name in ("sources", "plan", "bank", "samples_wall", "wall")}
         console.print(f"{number} worker(s), seconds: {whole}")
+    one, two = (found[number]["samples_wall"] for number in (1, 2))
+    console.print(
+        f"two workers make samples {one / two:.2f} x as fast as one; two jobs side by side {one / apart:.2f} x"
+    )
 
 
 if __name__ == "__main__":

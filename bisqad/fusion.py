@@ -1,6 +1,8 @@
 """From two maps to one score: how far a cell is from normality, and how much it looks like a defect.
 
-Both maps are measured by what held-out normal pictures show at the same distance from the border, and mixed. The score
+Both maps are measured by what held-out normal pictures show at the same distance from the border, and mixed. The head
+counts in full only where it sees more than normals show: real defects are of kinds that it has not learned, so that its
+silence says little, and must not speak against what is far from normal. The score
 of a picture is the mean over the highest cells of such a mixture. Three numbers are chosen: the share of the head in
 the map, its share in the picture's score, and how many cells count as the highest. They are chosen on normals and
 samples that were held out of training, each mechanism's samples scored by a head that never saw its like.
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from bisqad.metrics import image_auroc, pixel_average_precision
 from bisqad.profile import BorderProfile
@@ -25,6 +28,8 @@ __all__ = ["Fusion", "HeldOutMaps", "choose_fusion"]
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _HIGHEST = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)  # share of the cells; 0: the highest one alone
 _CELLS_AT_MOST = 50_000
+_QUIET = 2.0  # spreads of normal cells, up to which the head hardly counts
+_WHISPER = 0.05  # how much it does
 _EQUAL = 5e-5  # values that differ by less are the same
 
 
@@ -158,7 +163,8 @@ _Standardised = Sequence[tuple[list[Tensor], list[Tensor]]]
 
 
 def _mixed(head: Tensor, distance: Tensor, share: float) -> Tensor:
-    return share * head + (1 - share) * distance
+    spoken = functional.leaky_relu(head - _QUIET, negative_slope=_WHISPER)
+    return share * spoken + (1 - share) * distance
 
 
 def _mean_of_highest(values: Tensor, share: float) -> Tensor:
