@@ -3,7 +3,8 @@
     maphc2f generate build/reference --config recipes/maphc2f-115987.yaml --scale-test --workers 2
     python -m benchmarks.reference_run build/reference       # writes docs/reference-run.md
 
-Nothing is measured here: the run wrote its own log, and the commit records say what came of it.
+Nothing is measured here: the run wrote its own log, and the commit records say what came of it. ``--memory OUT`` takes
+the memory from the log of another run, of a part of the recipe (`generate --range`), and says so.
 """
 
 from __future__ import annotations
@@ -33,15 +34,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the corpus folder, with its log")
     parser.add_argument("--docs", type=Path, default=_ROOT / "docs", help="folder that gets reference-run.md")
+    parser.add_argument("--memory", type=Path, metavar="OUT", help="a folder whose run tells the memory instead")
     options = parser.parse_args(arguments)
-    run = next((entry for entry in reversed(read_runs(options.out)) if entry.samples), None)
-    if run is None:
-        raise CorpusError(f"{options.out}: its log tells of no run that made samples; generate it first")
-    curve = [sample for sample in read_resources(options.out) if sample.elapsed_s <= run.wall_s + 5]
+    run, curve = last_run(options.out)
+    told = (
+        ""
+        if options.memory is None
+        else "Memory, and the picture, are of a later run, which made {:,} of the samples. "
+    )
+    watched, curve = (run, curve) if options.memory is None else last_run(options.memory)
     (options.docs / _PICTURE.parent).mkdir(parents=True, exist_ok=True)
     picture(curve).savefig(options.docs / _PICTURE, dpi=110, metadata={"Software": None})
-    write_atomic(options.docs / "reference-run.md", page(options.out, run, curve).encode())
+    write_atomic(
+        options.docs / "reference-run.md",
+        page(options.out, run, [told.format(watched.samples) + line for line in _memory(watched, curve)]).encode(),
+    )
     print(options.docs / "reference-run.md")
+
+
+def last_run(out: Path) -> tuple[RunEntry, list[ResourceSample]]:
+    """The last run of a folder that made samples, and its resources.
+
+    Raises
+    ------
+    CorpusError
+        There is none.
+    """
+    run = next((entry for entry in reversed(read_runs(out)) if entry.samples), None)
+    if run is None:
+        raise CorpusError(f"{out}: its log tells of no run that made samples; generate it first")
+    return run, [sample for sample in read_resources(out) if sample.elapsed_s <= run.wall_s + 5]
 
 
 def picture(curve: Sequence[ResourceSample]) -> Figure:
@@ -67,7 +89,7 @@ def statuses(out: Path) -> Counter[str]:
     return found
 
 
-def page(out: Path, run: RunEntry, curve: Sequence[ResourceSample]) -> str:
+def page(out: Path, run: RunEntry, memory: Sequence[str]) -> str:
     recipe, by_status = read_identity(out).recipe, statuses(out)
     made, categories = by_status.total(), len([*(out / layout.DATA).glob("*/*/image")])
     stopped = "" if made >= recipe.count else f" **Stopped after {made:,} of them.**"
@@ -94,10 +116,8 @@ def page(out: Path, run: RunEntry, curve: Sequence[ResourceSample]) -> str:
         f"| samples a second, all of it | {run.samples / run.wall_s:.1f} |",
         f"| bytes | {total / 1e9:.1f} GB, {total / max(made, 1) / 1e3:.0f} kB a sample |",
         f"| files | {sum(1 for path in out.rglob('*') if path.is_file()):,} |",
-        f"| most memory, main process | {run.peak_bytes.get('main', 0) / 1e9:.2f} GB |",
-        f"| most memory, largest worker | {run.peak_bytes.get('worker', 0) / 1e9:.2f} GB |",
         "",
-        *_flatness(run, curve),
+        *memory,
         "",
         f"![Memory over the run]({_PICTURE.as_posix()})",
         "",
@@ -126,19 +146,24 @@ def page(out: Path, run: RunEntry, curve: Sequence[ResourceSample]) -> str:
     return "\n".join(lines)
 
 
-def _flatness(run: RunEntry, curve: Sequence[ResourceSample]) -> list[str]:
-    """Memory early and late while samples are made."""
+def _memory(run: RunEntry, curve: Sequence[ResourceSample]) -> list[str]:
+    """The most that it came to; and early and late while samples were made."""
+    most = [run.peak_bytes.get(name, 0) / 1e9 for name in ("main", "worker")]
+    return [f"Most memory: main process {most[0]:.2f} GB, largest worker {most[1]:.2f} GB. " + _flatness(run, curve)]
+
+
+def _flatness(run: RunEntry, curve: Sequence[ResourceSample]) -> str:
     start = run.wall_s - run.stage_s.get("samples_wall", 0.0) - run.stage_s.get("finalise", 0.0)
     making = [sample for sample in curve if sample.elapsed_s > start]
     if not making or run.samples <= _EARLY:
-        return []
+        return ""
     early = making[min(len(making) - 1, len(making) * _EARLY // run.samples)]
     late = making[int(len(making) * 0.98)]
     told = [
         f"{sample.main_bytes / 1e9:.2f} GB and the largest worker {max(sample.worker_bytes, default=0) / 1e9:.2f} GB"
         for sample in (early, late)
     ]
-    return [f"After {_EARLY:,} samples the main process holds {told[0]}; near the end {told[1]}."]
+    return f"After {_EARLY:,} samples the main process held {told[0]}; near the end of making them {told[1]}."
 
 
 if __name__ == "__main__":
