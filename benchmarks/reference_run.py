@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told = (
         ""
         if options.memory is None
-        else "Memory, and the picture, are of a later run, which made {:,} of the samples. "
+        else "Memory, and the picture, are of a later run (`--memory`), which made {:,} of the samples. "
     )
     watched, curve = (run, curve) if options.memory is None else last_run(options.memory)
     (options.docs / _PICTURE.parent).mkdir(parents=True, exist_ok=True)

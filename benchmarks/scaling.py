@@ -36,7 +36,7 @@ from benchmarks.scaling_page import SHARD_ROWS, TARGETS, Costs, Finalised, Resul
 from benchmarks.stub_workers import QUIET, stub_of_a_shard, stub_of_nothing
 from manifests import layout
 from manifests.records import CommitRecord, PlanRow, SampleRecord, SourceRecord, parse_commit
-from manifests.tables import from_table, read_table
+from manifests.tables import Rows, from_table, read_table, to_table
 from pipeline.executor import TaskLoop
 from pipeline.finalise import finalise
 from pipeline.generate import generate, prepare
@@ -254,8 +254,8 @@ def wide_spec(out: Path) -> SampleSpec:
     mine = [row for row in plan if row.category == plan[0].category]
     sources = from_table(read_table(out / layout.INVENTORY), SourceRecord)
     known = {row.index: row for row in sources if row.category == plan[0].category}
-    rows = tuple(mine[k % len(mine)] for k in range(SHARD_ROWS))
-    return SampleSpec(out, read_identity(out).recipe, rows, known)
+    wide = to_table([mine[k % len(mine)] for k in range(SHARD_ROWS)], PlanRow)
+    return SampleSpec(out, read_identity(out).recipe, Rows(wide, PlanRow), known)
 
 
 # ---------------------------------------------------------------- all of it
