@@ -292,14 +292,14 @@ same either way, and a damaged shard is an error that names the file.
 """
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, help="a finished corpus; by default one is made of embedded pictures")
     parser.add_argument("--count", type=int, default=512, help="samples: made, or taken evenly of CORPUS")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--litdata", metavar="PYTHON", help="interpreter of an environment that has litdata and pillow")
     parser.add_argument("--page", type=Path, default=PAGE)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
@@ -313,10 +313,10 @@ def main() -> None:
         rows = list(measure(corpus, copies, rounds=options.rounds, workers=(0, 1, 2), litdata=litdata))
         if litdata is not None:
             litdata.close()
+        given = " --corpus CORPUS" * bool(options.corpus) + " --litdata PYTHON" * bool(options.litdata)
+        given += f" --count {options.count} --rounds {options.rounds}"
+        text = page(corpus, rows, rounds=options.rounds, command=f"python -m benchmarks.loading{given}")
     Console(width=200).print(table(rows), markup=False)
-    given = " --corpus CORPUS" * bool(options.corpus) + " --litdata PYTHON" * bool(options.litdata)
-    given += f" --count {options.count} --rounds {options.rounds}"
-    text = page(corpus, rows, rounds=options.rounds, command=f"python -m benchmarks.loading{given}")
     write_atomic(options.page, text.encode())
 
 

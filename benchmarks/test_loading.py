@@ -96,3 +96,14 @@ def test_litdata_that_lacks_samples_is_an_error(made: tuple[Corpus, loading.Copi
     with pytest.raises(RuntimeError, match="LitData gave"):
         litdata.epoch_s(shuffle=False, workers=0)
     litdata.close()
+
+
+def test_page_is_written_from_a_corpus_that_is_made_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def quick(*arguments: Any, **options: Any) -> list[loading.Row]:
+        return [loading.Row("random", 0, loading.PNG, 100.0, 1.0)]
+
+    monkeypatch.setattr(loading, "measure", quick)
+    loading.main(["--count", "11", "--page", str(tmp_path / "loading.md")])
+    text = (tmp_path / "loading.md").read_text(encoding="utf-8")
+    assert "11 samples of 256 x 256 px, grey and colour" in text
+    assert "| PNG folder | 100 (1.0 x) |" in text
