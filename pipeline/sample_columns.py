@@ -1,4 +1,4 @@
-"""What a summary needs of all samples of a corpus, as columns: some 200 B a sample, where records have 10 kB."""
+"""What a summary needs of all samples of a corpus, as columns: a tenth of the memory that their records take."""
 
 from __future__ import annotations
 
