@@ -130,6 +130,11 @@ class Rows(Sequence[RecordT], Generic[RecordT]):
         As `to_table` makes it.
     model : type
         Of the records.
+
+    Raises
+    ------
+    CorpusError
+        On looking at a record: it holds a value that is not allowed.
     """
 
     def __init__(self, table: pa.Table, model: type[RecordT]) -> None:
@@ -204,7 +209,15 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 class TableWriter:
-    """Rows of a Parquet file, written as they come in row groups of one size, whatever the pieces they came in."""
+    """Rows of a Parquet file, written as they come in row groups of one size, whatever the pieces they came in.
+
+    Parameters
+    ----------
+    stream : binary file
+        Open for writing.
+    schema : pyarrow.Schema
+        Of every piece.
+    """
 
     def __init__(self, stream: BinaryIO, schema: pa.Schema) -> None:
         self._schema = schema

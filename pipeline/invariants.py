@@ -23,14 +23,12 @@ from scipy import ndimage
 
 from manifests.config import LabelConfig
 from manifests.corpus import InvariantCounts, Picture
-from manifests.records import SampleRecord
 from pipeline.sample_columns import SampleColumns
 
 __all__ = [
     "PictureCounts",
     "changed_pixels",
     "count_picture",
-    "is_within_bounds",
     "sum_invariants",
     "touching",
     "visible_change",
@@ -139,15 +137,8 @@ def sum_invariants(rows: SampleColumns, label: LabelConfig, *, picture_px: int) 
 
 
 def _out_of_bounds(rows: SampleColumns, label: LabelConfig, picture_px: int) -> NDArray[np.bool_]:
-    """Samples with a defect, or with defects that together, have an area that is not allowed."""
+    """(N,) where a defect, or all defects of a sample together, have an area that is not allowed."""
     area = rows.present["area_px"] / picture_px
     out = rows.counts["area_px"] / picture_px > label.max_area
     out[rows.present["sample"][(area < label.min_area) | (area > label.max_area)]] = True
     return out
-
-
-def is_within_bounds(row: SampleRecord, label: LabelConfig, *, picture_px: int) -> bool:
-    """Whether each defect of a sample, and all of them together, have an area that is allowed."""
-    areas = [defect.area_px / picture_px for defect in row.defects if defect.instance]
-    allowed = all(label.min_area <= area <= label.max_area for area in areas)
-    return allowed and row.area_px / picture_px <= label.max_area

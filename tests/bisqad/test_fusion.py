@@ -42,11 +42,22 @@ def test_the_share_is_1_where_only_the_head_tells_defects_from_normals(rng: np.r
     assert (found.map_share, found.image_share) == (1.0, 1.0)
 
 
-def test_the_share_is_next_to_0_where_only_the_distance_tells_defects_from_normals(rng: np.random.Generator) -> None:
-    """Of pictures it may be one step: a head that is silent does little harm."""
-    found = _chosen(_maps(rng, head=-1.0, distance=1.2))
+def test_the_share_is_0_where_only_the_distance_tells_defects_from_normals(rng: np.random.Generator) -> None:
+    """The head is loud, but in specks on sound parts."""
+    maps = _maps(rng, head=0.0, distance=1.2)
+    specks = [9.0 * (torch.from_numpy(rng.random((SIDE, SIDE))) < 0.03) for _ in maps.head]
+    parts = zip(maps.head, specks, maps.labels, strict=True)
+    heads = [head if label.any() else head + speck for head, speck, label in parts]
+    found = _chosen(replace(maps, head=heads))
+    assert (found.map_share, found.image_share) == (0.0, 0.0)
+
+
+def test_a_head_that_falls_silent_on_defects_does_no_harm(rng: np.random.Generator) -> None:
+    maps = _maps(rng, head=-1.0, distance=1.2)
+    found, without = _chosen(maps), _chosen(replace(maps, head=[torch.zeros(SIDE, SIDE)] * 30))
     assert found.map_share == 0.0
-    assert found.image_share <= 0.1
+    assert found.pixel_ap >= without.pixel_ap
+    assert found.image_auroc >= without.image_auroc
 
 
 def test_a_head_that_is_silent_takes_nothing_from_what_is_far_from_normal() -> None:
