@@ -12,6 +12,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,19 @@ class SampleSpec:
     rows: Sequence[PlanRow]
     sources: Mapping[int, SourceRecord]
 
+    @cached_property
+    def _first(self) -> PlanRow:
+        return self.rows[0]  # made from a table each time
+
     @property
     def key(self) -> str:
         """``<dataset>/<category>``."""
-        return f"{self.rows[0].dataset}/{self.rows[0].category}"
+        return f"{self._first.dataset}/{self._first.category}"
 
     @property
     def shard(self) -> int:
         """Number of the shard within the category."""
-        return self.rows[0].shard
+        return self._first.shard
 
     @property
     def commit_name(self) -> str:
