@@ -1,9 +1,9 @@
-"""Rows of a shard read straight from its file: the index once, then only the bytes of the rows that are asked for.
+"""Rows of a shard read straight from its file, only the bytes of those that are asked for; and a shard's bytes.
 
 A shard is a file of zstd frames, one a row, with an index of (offset, length) pairs at its end that a CRC-32C closes;
-see "sharding" in the Zarr specification, and docs/format.md. Reading one row through Zarr costs an event loop,
-two reads and the parsing of the index each time, which is several times what decoding it takes. Every frame carries a
-checksum of its content, so a flipped bit in it is an error, as one in the index is.
+see "sharding" in the Zarr specification, and docs/format.md. Reading or writing one row through Zarr costs an event
+loop and the index each time, which is several times what coding it takes. Every frame carries a checksum of its
+content, so a flipped bit in it is an error, as one in the index is.
 
 No thread and no open file outlives a call: forked and spawned processes read alike.
 """
@@ -23,9 +23,10 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import pyarrow as pa
+from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-__all__ = ["ShardLayout", "layout_of", "read_shard_rows", "threads_are_safe"]
+__all__ = ["ShardLayout", "encode_shard", "layout_of", "read_shard_rows", "threads_are_safe"]
 
 _PAIR_BYTES, _CRC_BYTES = 16, 4
 _DTYPES = frozenset({"uint8", "uint16", "float16", "float32", "float64"})
@@ -36,11 +37,12 @@ _INDEX_CODECS = ({"name": "bytes", "configuration": {"endian": "little"}}, {"nam
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """``rows`` of a shard, each of this shape and type."""
+    """``rows`` of a shard, each of this shape and type, and how hard zstd tries."""
 
     rows: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    zstd_level: int
 
     @property
     def row_bytes(self) -> int:
@@ -49,7 +51,7 @@ class ShardLayout:
 
 
 def layout_of(metadata: Mapping[str, Any]) -> ShardLayout | None:
-    """Layout of the shards of an array from its zarr.json; None if it is not the one that can be read here."""
+    """Layout of the shards of an array from its zarr.json; None if it is not the one that is read and written here."""
     outer = metadata.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape", [])
     codecs, shape, dtype = metadata.get("codecs", []), metadata.get("shape", []), metadata.get("data_type")
     if not outer or [codec.get("name") for codec in codecs] != ["sharding_indexed"]:
@@ -66,7 +68,37 @@ def layout_of(metadata: Mapping[str, Any]) -> ShardLayout | None:
         and list(outer[1:]) == list(shape[1:])
         and dtype in _DTYPES
     )
-    return ShardLayout(int(outer[0]), tuple(shape[1:]), np.dtype(dtype).newbyteorder("<")) if plain else None
+    if not plain:
+        return None
+    level = int(packed[1]["configuration"]["level"])
+    return ShardLayout(int(outer[0]), tuple(shape[1:]), np.dtype(dtype).newbyteorder("<"), level)
+
+
+def encode_shard(layout: ShardLayout, values: NDArray[Any]) -> bytes:
+    """The file of a shard, byte for byte as Zarr writes it.
+
+    Parameters
+    ----------
+    layout : ShardLayout
+        Of the array.
+    values : (R, ...) array
+        Its first rows, of the layout's shape and type; rows that are left over hold zeros.
+
+    Raises
+    ------
+    ValueError
+        There are more rows than the shard holds.
+    """
+    if len(values) > layout.rows:
+        raise ValueError(f"a shard holds {layout.rows} rows, got {len(values)}")
+    codec = Zstd(level=layout.zstd_level, checksum=True)
+    frames = [codec.encode(row) for row in np.ascontiguousarray(values, dtype=layout.dtype)]
+    left_over = layout.rows - len(frames)
+    if left_over:
+        frames += [codec.encode(np.zeros(layout.shape, layout.dtype))] * left_over
+    lengths = np.array([len(frame) for frame in frames], dtype="<u8")
+    index = np.stack([np.cumsum(lengths) - lengths, lengths], axis=1).astype("<u8").tobytes()
+    return b"".join([*frames, index, google_crc32c.value(index).to_bytes(_CRC_BYTES, "little")])
 
 
 def read_shard_rows(path: Path, layout: ShardLayout, rows: Sequence[int], out: NDArray[Any]) -> None:

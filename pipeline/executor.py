@@ -408,6 +408,11 @@ def quiet_dask() -> None:
             "distributed.worker.multiprocessing-method": "spawn",
             "distributed.logging.distributed": "critical",
             "distributed.admin.low-level-log-length": 0,  # else each of the last 1,000 tasks is kept, spec and all
+            # what Dask measures for its dashboard takes a twentieth of a core, in processes that share two
+            "distributed.worker.profile.enabled": False,
+            "distributed.admin.tick.interval": "1s",
+            "distributed.admin.system-monitor.interval": "10s",
+            "distributed.scheduler.active-memory-manager.start": False,
         }
     )
     for name in ("distributed", "distributed.client"):  # Dask gives its client's logger a level of its own

@@ -64,7 +64,8 @@ __all__ = [
 
 BANK_SHARD = 16  # trajectories in one shard of the bank
 _SHARD_BYTES = 50_000_000
-_SHARD_MOST = 256
+_SHARD_MOST, _SHARD_LEAST = 256, 32  # pictures in a shard, where a corpus has so many
+_SHARDS_TO_SHARE = 32  # of a corpus that has enough samples: what workers can share out evenly
 _DEFECTS_PER_TRAJECTORY = 24
 _TRAJECTORIES_PER_SHARD = 60
 _TURNS = 8
@@ -120,8 +121,12 @@ def plan_segments(recipe: Recipe, extensions: Sequence[int]) -> list[Recipe]:
 
 
 def category_rows(recipe: Recipe, channels: int, counts: Sequence[int]) -> CategoryRows:
-    """Rows of a category with so many samples in each segment; the first that has any decides the size of a shard."""
-    per_shard = shard_rows(recipe, channels, next((count for count in counts if count), 0))
+    """Rows of a category with so many samples in each segment; the first that has any decides the size of a shard.
+
+    Shards of a small corpus are smaller, so that there are enough of them to be shared out among workers.
+    """
+    most = max(_SHARD_LEAST, -(-recipe.count // _SHARDS_TO_SHARE))
+    per_shard = shard_rows(recipe, channels, min(most, next((count for count in counts if count), 0)))
     return CategoryRows(per_shard, _from_whole_shards(counts, per_shard))
 
 

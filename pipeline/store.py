@@ -27,7 +27,6 @@ import zarr
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from zarr.codecs import ZstdCodec
-from zarr.core.buffer import default_buffer_prototype
 
 from manifests import layout
 from manifests.corpus import read_array
@@ -35,6 +34,7 @@ from manifests.durable import TEMPORARY_SUFFIX, fsync_folders, fsync_path, write
 from manifests.errors import CorpusError, OutputError
 from manifests.hashing import canonical_json, code_version, sha256_bytes
 from manifests.records import SCHEMA_VERSION, AnyCommit, CommitRecord, FileRecord, RowT, parse_commit
+from manifests.shards import encode_shard, layout_of
 from pipeline.recipe import Recipe, config_sha256
 from pipeline.stage_clock import timed
 
@@ -250,23 +250,14 @@ def stage_shard(
 
 
 def _encoded(out: Path, root: str, key: str, name: str, values: NDArray[np.generic], shard: int) -> tuple[str, bytes]:
-    """Path of a shard's file, and its content as zarr writes it: in memory, from the array's metadata alone."""
-    store = zarr.storage.MemoryStore()
-    metadata = (out / root / key / name / "zarr.json").read_bytes()
-    store._store_dict["zarr.json"] = default_buffer_prototype().buffer.from_bytes(metadata)
-    # open_array takes a config argument and pays it no heed (zarr 3.1): a black picture would not be stored
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        array = zarr.open_array(store, mode="r+")
-        if (values.dtype, values.shape[1:]) != (array.dtype, array.shape[1:]):
-            held, got = f"{array.dtype} {array.shape[1:]}", f"{values.dtype} {values.shape[1:]}"
-            raise TypeError(f"{root}/{key}/{name}: holds rows of {held}, got {got}")
-        per_shard = array.shards[0] if array.shards else array.chunks[0]
-        block = np.zeros((per_shard, *array.shape[1:]), dtype=array.dtype)
-        block[: len(values)] = values
-        with timed("write_compress"):
-            array[shard * per_shard : (shard + 1) * per_shard] = block
-    relative = layout.shard_file(root, key, name, shard, array.ndim)
-    return relative, store._store_dict[relative.removeprefix(f"{root}/{key}/{name}/")].to_bytes()
+    """Path of a shard's file, and its content."""
+    found = layout_of(json.loads((out / root / key / name / "zarr.json").read_bytes()))
+    if found is None or (values.dtype, values.shape[1:]) != (found.dtype, found.shape):
+        held = "rows of another program" if found is None else f"rows of {found.dtype} {found.shape}"
+        raise TypeError(f"{root}/{key}/{name}: holds {held}, got {values.dtype} {values.shape[1:]}")
+    with timed("write_compress"):
+        data = encode_shard(found, values)
+    return layout.shard_file(root, key, name, shard, values.ndim), data
 
 
 def place_shard(out: Path, staged: Sequence[StagedFile]) -> tuple[FileRecord, ...]:

@@ -55,6 +55,7 @@ __all__ = [
 ]
 
 _PIXELS_AT_ONCE = 256 * 256 * 256  # of the samples that are open at a time: bounds memory, and fills the batches
+_WORTH_TOGETHER = 64  # samples: batches of fewer are slow
 
 
 @dataclass(frozen=True)
@@ -164,21 +165,26 @@ def create_sample_arrays(
 
 
 def made_together(recipe: Recipe, specs: Sequence[SampleSpec], *, workers: int) -> list[tuple[SampleSpec, ...]]:
-    """Shards in groups that are made at once: small ones, of many categories, fill the batches only together.
+    """Shards in groups that are made at once: small ones fill the batches only together.
 
-    A size of shards that was asked for is kept as the unit of work.
+    Groups become smaller towards the end, so that several workers end at the same time. A size of shards that was asked
+    for is kept as the unit of work.
     """
     if recipe.store.shard_images != AUTO:
         return [(spec,) for spec in specs]
-    share = -(-sum(len(spec.rows) for spec in specs) // workers)
-    most = min(share, _PIXELS_AT_ONCE // recipe.size**2)
+    left = sum(len(spec.rows) for spec in specs)
+    least = min(_WORTH_TOGETHER, -(-left // workers))
     groups: list[tuple[SampleSpec, ...]] = []
+    most = size = 0
     for spec in specs:
-        before = groups[-1] if groups else ()
-        if before and sum(len(one.rows) for one in (*before, spec)) <= most:
-            groups[-1] = (*before, spec)
+        if groups and size + len(spec.rows) <= most:
+            groups[-1] = (*groups[-1], spec)
         else:
+            share = left if workers == 1 else max(least, 3 * left // (4 * workers))
+            most, size = min(_PIXELS_AT_ONCE // recipe.size**2, share), 0
             groups.append((spec,))
+        size += len(spec.rows)
+        left -= len(spec.rows)
     return groups
 
 

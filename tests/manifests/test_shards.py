@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import zarr
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
 
 from manifests import corpus as reader
 from manifests.corpus import read_array, read_array_rows
@@ -63,6 +65,19 @@ def test_rows_are_the_same_with_zarrs_with_zarr_and_without_either(stored: tuple
     assert type(reader._opened(path, threads=True).array._async_array.codec_pipeline).__module__.startswith("zarrs")
     assert_array_equal(read_array(out, "data", "a/b", "image", 30, 50), values[30:50])  # short, over two shards
     assert_array_equal(zarr.open_array(path, mode="r")[:COUNT], values)
+
+
+def test_the_file_of_a_shard_is_what_zarr_writes(stored: tuple[Path, NDArray[np.generic]]) -> None:
+    out, values = stored
+    path, store = out / "data" / "a" / "b" / "image", zarr.storage.MemoryStore()
+    metadata = default_buffer_prototype().buffer.from_bytes((path / "zarr.json").read_bytes())
+    asyncio.run(store.set("zarr.json", metadata))
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        zarr.open_array(store, mode="r+")[:] = np.concatenate([values, np.zeros_like(values[: 2 * PER_SHARD - COUNT])])
+    for number in range(2):
+        expected = asyncio.run(store.get(f"c/{number}/0/0/0", default_buffer_prototype()))
+        assert expected is not None
+        assert shard(out, number).read_bytes() == expected.to_bytes()
 
 
 def test_every_flipped_bit_of_index_and_frames_is_found(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from pipeline.planning import (
     DrawnPlacement,
     allocate,
     bank_sizes,
+    category_rows,
     draw_placement,
     enters_at_edge,
     make_plan,
@@ -171,7 +172,7 @@ def test_same_recipe_gives_the_same_plan_and_another_seed_another() -> None:
     categories = [category("a", 12), category("b", 5)]
     assert plan_of(recipe_of(seed=0), categories) == plan_of(recipe_of(), categories)
     other = plan_of(recipe_of(seed=1), categories)
-    assert not any(a.anchor_y == b.anchor_y for a, b in zip(plan_of(recipe_of(), categories), other, strict=True))
+    assert not any(a.angle_deg == b.angle_deg for a, b in zip(plan_of(recipe_of(), categories), other, strict=True))
 
 
 def test_ids_are_unique_and_are_the_content() -> None:
@@ -649,3 +650,9 @@ def test_part_of_a_single_pixel_is_found(rng: np.random.Generator) -> None:
     speck[50, 3] = True
     drawn = draw_placement(rng, speck, trace_outline(speck), dihedral=0, from_edge=False, width=None)
     assert (int(drawn.anchor_y * SIZE), int(drawn.anchor_x * SIZE)) == (50, 3)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(10, 10), (40, 32), (1024, 32), (2048, 64), (8192, 256), (10**6, 256)])
+def test_a_corpus_has_shards_enough_for_workers_to_share_out_evenly(count: int, expected: int) -> None:
+    recipe = recipe_of(count=count, size=256)
+    assert category_rows(recipe, 1, [count]).per_shard == expected

@@ -170,7 +170,7 @@ def test_writing_over_a_torn_shard_gives_the_same_bytes(out: Path, rows: NDArray
 
 
 def test_shard_of_more_rows_than_it_holds_is_refused(out: Path, rows: NDArray[np.uint8]) -> None:
-    with pytest.raises(ValueError, match="broadcast"):
+    with pytest.raises(ValueError, match="a shard holds 2 rows, got 3"):
         place_shard(out, stage_shard(out, "data", KEY, {"image": rows[:3]}, shard=0))
 
 

@@ -157,6 +157,23 @@ def test_small_shards_are_made_together_and_shards_of_a_size_asked_for_alone(who
     assert synthesis.made_together(free, shards, workers=2) == [tuple(shards[:2]), tuple(shards[2:])]
 
 
+@pytest.mark.parametrize(("shards", "rows", "workers"), [(400, 1, 2), (30, 64, 2), (90, 32, 5), (7, 200, 3)])
+def test_groups_become_smaller_so_that_workers_end_together(
+    whole: SampleSpec, shards: int, rows: int, workers: int
+) -> None:
+    recipe = whole.recipe.model_copy(update={"store": whole.recipe.store.model_copy(update={"shard_images": "auto"})})
+    recipe = recipe.model_copy(update={"size": 256})
+    specs = [replace(whole, recipe=recipe, rows=whole.rows[:1] * rows) for _ in range(shards)]
+    groups = synthesis.made_together(recipe, specs, workers=workers)
+    assert [spec for group in groups for spec in group] == specs
+    sizes = [sum(len(spec.rows) for spec in group) for group in groups]
+    assert max(sizes) <= max(256, rows)
+    free = [0] * workers  # samples that each worker has made when it asks for the next group
+    for size in sizes:
+        free[free.index(min(free))] += size
+    assert max(free) - min(free) <= max(64, rows), "no worker waits for longer than the smallest group takes"
+
+
 def hidden(made: attempt.Result, visibility: float, status: SampleStatus) -> attempt.Result:
     assert made.refined is not None
     return replace(made, status=status, refined=replace(made.refined, visibility=visibility))
