@@ -453,6 +453,8 @@ def _plan_category(
 def _further(recipe: Recipe, index: int) -> list[str]:
     """Mechanisms of a sample's defects beyond the first."""
     low, high = recipe.placement.defects
+    if high == 1:
+        return []
     rng = stream(recipe.seed, Stage.PLAN, index, 3)
     weights = recipe.mechanism_weights()
     share = np.array(list(weights.values())) / sum(weights.values())

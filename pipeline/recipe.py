@@ -173,7 +173,10 @@ class Recipe(Section):
         KeyError
             It takes no part.
         """
-        return self.mechanisms.named()[mechanism]
+        params: MechanismParams | None = getattr(self.mechanisms, mechanism, None)
+        if params is None:
+            raise KeyError(mechanism)
+        return params
 
     def asked_area(self, mechanism: str) -> QuarteredDistribution:
         """Distribution of area / picture that is asked of a mechanism's defects, policy included."""
