@@ -275,8 +275,27 @@ class _View:
     @cached_property
     def whole_change(self) -> Floats:
         """Largest change of a channel, (S, S), grey levels."""
-        planes = [np.abs(self.image[..., c].astype(np.int32) - self.source[..., c]) for c in range(self.image.shape[2])]
+        pairs = [(self.image[..., c], self.source[..., c]) for c in range(self.image.shape[2])]
+        planes = [np.maximum(one, other) - np.minimum(one, other) for one, other in pairs]
         return np.asarray(np.maximum.reduce(planes).astype(np.float32) * self.unit)
+
+    @cached_property
+    def changed(self) -> Places:
+        """Pixels of the picture that changed at all."""
+        return np.flatnonzero(self.whole_change)
+
+    @cached_property
+    def changes(self) -> Floats:
+        """Their changes."""
+        return self.whole_change.take(self.changed)
+
+    def within(self, reach: int) -> Mask:
+        """Which of the changed pixels are in the mask or at most so far from it."""
+        top, bottom, left, right = self.box
+        around = slice(max(top - reach, 0), bottom + reach), slice(max(left - reach, 0), right + reach)
+        whole = np.zeros_like(self.whole_mask)
+        whole[around] = _grown(self.whole_mask[around], reach)
+        return whole.take(self.changed)
 
     @property
     def unit(self) -> np.float32:
@@ -389,10 +408,10 @@ def _reduced(plane: Floats, factor: int) -> Floats:
 
 
 def _grown(mask: Mask, reach: int) -> Mask:
-    """Dilation of (n, n) by a square of side 2 reach + 1."""
+    """Dilation of (n, m) by a square of side 2 reach + 1."""
     grown, done = mask, 0
     while done < reach:
-        step = min(2 * done + 1, reach - done, len(mask) - 1)
+        step = min(2 * done + 1, reach - done, min(mask.shape) - 1)
         rows = grown.copy()
         rows[step:] |= grown[:-step]
         rows[:-step] |= grown[step:]
@@ -405,7 +424,10 @@ def _grown(mask: Mask, reach: int) -> Mask:
 
 def _blurred(plane: Floats, *, step: int = 1) -> Floats:
     """Binomial mean (1, 2, 1) / 4 both ways over pixels ``step`` apart; the border goes on as it ends."""
-    padded = np.pad(plane, step, mode="edge")
+    padded = np.empty((len(plane) + 2 * step, plane.shape[1] + 2 * step), dtype=plane.dtype)
+    middle = padded[:, step:-step]
+    middle[step:-step], middle[:step], middle[-step:] = plane, plane[0], plane[-1]
+    padded[:, :step], padded[:, -step:] = middle[:, :1], middle[:, -1:]
     rows = padded[: -2 * step] + 2 * padded[step:-step] + padded[2 * step :]
     return np.asarray((rows[:, : -2 * step] + 2 * rows[:, step:-step] + rows[:, 2 * step :]) * np.float32(1 / 16))
 
@@ -531,8 +553,8 @@ def _amount(view: _View) -> dict[str, float]:
     """Of the change, in grey levels (log(1 + x)): in the mask, beside it, in its ring, far away, off the part."""
     beside, close = np.flatnonzero(view.near & ~view.mask), np.flatnonzero(view.close & ~view.near)
     inside, ring = (np.sort(view.change.take(where)) for where in (view.inside, close))
-    far = view.whole_change[~_grown(view.whole_mask, _AROUND_PX)]
-    seen = view.whole_change >= _SEEN_LEVEL
+    far = view.changes[~view.within(_AROUND_PX)]
+    seen = view.changes >= _SEEN_LEVEL
     image, source = (planes.reshape(len(planes), -1)[:, view.inside] for planes in view.planes)
     tint = np.ptp(image - source, axis=0)
     return {
@@ -546,7 +568,7 @@ def _amount(view: _View) -> dict[str, float]:
         "change_around": math.log1p(_mean(view.change, view.ring)),
         "far_visible": math.log1p(100 * int(np.count_nonzero(far >= _SEEN_LEVEL)) / (view.area * view.factor**2)),
         "far_most": math.log1p(float(far.max(initial=0.0))),
-        "visible_off_part": int(np.count_nonzero(seen & ~view.whole_part)) / max(int(np.count_nonzero(seen)), 1),
+        "visible_off_part": int(np.count_nonzero(seen & ~view.whole_part.take(view.changed))) / max(int(np.count_nonzero(seen)), 1),
         "colour_change": math.log1p(float(tint.sum()) / view.area),
     }
 
@@ -561,11 +583,11 @@ def _agreement(view: _View) -> dict[str, float]:
     ``separation`` is the probability that a pixel of the mask changed more than one of the square beside it.
     """
     facts = {}
-    mask, whole_near = view.mask, _grown(view.whole_mask, 1)
+    mask, near = view.mask, view.within(1)
     for level in _VISIBLE_LEVELS:
-        seen = view.whole_change >= level
+        seen = view.changes >= level
         total = max(int(np.count_nonzero(seen)), 1)
-        facts[f"precision_{level:.0f}"] = int(np.count_nonzero(seen & whole_near)) / total
+        facts[f"precision_{level:.0f}"] = int(np.count_nonzero(seen & near)) / total
         found = _grown(view.change >= level, 1)
         facts[f"recall_{level:.0f}"] = int(np.count_nonzero(found & mask)) / view.area
     levels = np.minimum(view.change, 255.0).astype(np.intp)
@@ -575,8 +597,8 @@ def _agreement(view: _View) -> dict[str, float]:
     overlap = hits[1:] / (max(hits[0], 1) + false[1:])
     pairs = max(int(hits[0]), 1) * max(int(false[0]), 1)
     below = outside.cumsum() - 0.5 * outside
-    changed = float(view.whole_change.sum(dtype=np.float64))
-    in_mask = float(view.whole_change[view.whole_mask].sum(dtype=np.float64))
+    changed = float(view.changes.sum(dtype=np.float64))
+    in_mask = float(view.changes[view.whole_mask.take(view.changed)].sum(dtype=np.float64))
     return facts | {
         "change_inside": in_mask / max(changed, 1.0),
         "separation": float((inside * below).sum()) / pairs,
@@ -590,14 +612,14 @@ def _shift(view: _View) -> dict[str, float]:
     factor = -(-len(view.mask) // _SHIFT_CELLS)
     mask = _reduced(view.mask.astype(np.float32), factor)
     change = np.minimum(_reduced(view.change, factor), np.float32(_SHIFT_CLIP_LEVELS))
-    size = (2 * _SHIFT_CELLS, 2 * _SHIFT_CELLS)  # twice as wide, so that nothing comes in from the other side
-    spectrum = fft.rfft2(change, size) * np.conj(fft.rfft2(mask, size))
-    overlap = fft.irfft2(spectrum, size)
+    side = fft.next_fast_len(2 * len(mask), real=True)  # twice as wide: nothing comes in from the other side
+    spectrum = fft.rfft2(change, (side, side)) * np.conj(fft.rfft2(mask, (side, side)))
+    overlap = fft.irfft2(spectrum, (side, side))
     here, best = float(overlap[0, 0]), float(overlap.max())
     if best <= (1 + _SHIFT_GAIN_LEAST) * max(here, 1e-3):
         return {"shift": 0.0, "shift_gain": 0.0}
     row, column = np.unravel_index(int(overlap.argmax()), overlap.shape)
-    away = [(int(k) + _SHIFT_CELLS) % (2 * _SHIFT_CELLS) - _SHIFT_CELLS for k in (row, column)]
+    away = [(int(k) + side // 2) % side - side // 2 for k in (row, column)]
     return {
         "shift": math.log1p(math.hypot(*away) * factor / math.sqrt(view.area)),
         "shift_gain": math.log(best / max(here, 0.01 * best)),

@@ -60,8 +60,8 @@ def visibility(source: Tensor, image: Tensor, mask: Tensor) -> Tensor:
 
 def _at_one_scale(grey: Tensor, change: Tensor, there: Tensor) -> Tensor:
     detail = grey - box_mean(grey, _AROUND)
-    texture = box_mean(detail * detail, _AROUND).sqrt_().add_(_LEAST_LEVELS)
+    texture = box_mean(detail.mul_(detail), _AROUND).sqrt_().add_(_LEAST_LEVELS)
     ratio = change.abs().amax(dim=1, keepdim=True).div_(texture).clamp_max_(_CLEAR)
-    squares = ratio.mul_(ratio).mul_(there).mul_(_STEPS).round_().to(torch.int64).sum(dim=(1, 2, 3))
-    cells = there.to(torch.int64).sum(dim=(1, 2, 3)).clamp_min(1)
-    return (squares.double() / (cells * _STEPS)).sqrt()
+    squares = ratio.mul_(ratio).mul_(there).mul_(_STEPS).round_().sum(dim=(1, 2, 3), dtype=torch.float64)
+    cells = there.sum(dim=(1, 2, 3), dtype=torch.float64).clamp_min_(1)
+    return (squares / (cells * _STEPS)).sqrt_()
