@@ -555,6 +555,7 @@ def _amount(view: _View) -> dict[str, float]:
     inside, ring = (np.sort(view.change.take(where)) for where in (view.inside, close))
     far = view.changes[~view.within(_AROUND_PX)]
     seen = view.changes >= _SEEN_LEVEL
+    off_part = seen & ~view.whole_part.take(view.changed)
     image, source = (planes.reshape(len(planes), -1)[:, view.inside] for planes in view.planes)
     tint = np.ptp(image - source, axis=0)
     return {
@@ -568,7 +569,7 @@ def _amount(view: _View) -> dict[str, float]:
         "change_around": math.log1p(_mean(view.change, view.ring)),
         "far_visible": math.log1p(100 * int(np.count_nonzero(far >= _SEEN_LEVEL)) / (view.area * view.factor**2)),
         "far_most": math.log1p(float(far.max(initial=0.0))),
-        "visible_off_part": int(np.count_nonzero(seen & ~view.whole_part.take(view.changed))) / max(int(np.count_nonzero(seen)), 1),
+        "visible_off_part": int(np.count_nonzero(off_part)) / max(int(np.count_nonzero(seen)), 1),
         "colour_change": math.log1p(float(tint.sum()) / view.area),
     }
 

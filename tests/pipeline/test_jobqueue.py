@@ -38,8 +38,8 @@ def program() -> str:
     for there, here in (("cores=16", "cores=2"), ("processes=16", "processes=2"), ("jobs=4", "jobs=1")):
         assert there in shown
         shown = shown.replace(there, here)
-    body = "\n".join(f"    {line}" for line in shown.splitlines())
-    return f'if __name__ == "__main__":\n{body}\n    import sys\n    sys.stdout.flush(); sys.stdin.read(); cluster.close()\n'
+    lines = ["import sys", *shown.splitlines(), "sys.stdout.flush()", "sys.stdin.read()", "cluster.close()"]
+    return 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in lines)
 
 
 @pytest.fixture
