@@ -264,7 +264,8 @@ class StoreConfig(Section):
     """How arrays are laid in files."""
 
     shard_images: AutoOrPositive = Field(
-        AUTO, description="images in one shard; auto: about 50 MB before compression, at most 256"
+        AUTO,
+        description="images in one shard; auto: about 50 MB before compression, at most 256; less in a small corpus",
     )
     zstd_level: int = Field(1, ge=1, le=19, description="compression level; every chunk has a checksum")
     stages: tuple[RefineStage, ...] = Field(

@@ -60,9 +60,11 @@ _SHAPE = ("depth", "height", "cover")  # what says where a defect is; product an
 _NO_RELIEF = ("opening", "damage", "cover")
 _NO_HEIGHT = ("product", "cover")
 _DRAWS_AS_ASKED = 2  # of a defect; later ones are of another area
-_STEEPEST = 3.0  # largest factor on a relief, for materials whose texture hides the asked one
+_STEEPEST = 4.5  # largest factor on a relief, for materials whose texture hides the asked one
+_STEEPEST_DRAWS = 3  # places at which a relief may be as steep as that, and hidden, before it is given up
 _AIMED_VISIBILITY = 1.5  # times the least one: what the next draw of a hidden relief is made to reach
 _UNSEEN_STEEPER = 2.5  # factor after a draw of which nothing at all was seen
+_UNSEEN = (SampleStatus.HIDDEN, SampleStatus.INVISIBLE)
 _LEVEL = 0.01  # a slope that changes no picture by as much as 2 grey levels
 _REACH_PX = 4  # fields reach this far beyond npcF's support
 
@@ -95,6 +97,8 @@ class Ingredients:
         Pixels of their masks.
     steepness : (float, float)
         Range of the factor on its relief: above 1 where the material hid an earlier draw.
+    steepest_draws : int
+        Earlier draws that were as steep as can be, and hidden.
     """
 
     row: PlanRow
@@ -107,6 +111,7 @@ class Ingredients:
     taken: NDArray[np.bool_] | None = None
     taken_px: int = 0
     steepness: tuple[float, float] = (1.0, 1.0)
+    steepest_draws: int = 0
 
     @property
     def planned(self) -> PlannedDefect:
@@ -216,14 +221,28 @@ class Result:
     status: SampleStatus
     refined: Refined | None
 
+    @property
+    def is_hopeless(self) -> bool:
+        """The material hides the relief however steep it is."""
+        return self._hidden_as_steep_as_can_be and self.placed.ingredients.steepest_draws + 1 >= _STEEPEST_DRAWS
+
+    @property
+    def _hidden_as_steep_as_can_be(self) -> bool:
+        is_relief, is_hidden = self.placed.distance is None, self.status in _UNSEEN
+        return is_relief and is_hidden and self.placed.steepness >= _STEEPEST
+
     def ingredients_again(self, least_visibility: float) -> Ingredients:
         """For the next draw: a relief that the material hid is made steeper, as far as is missing of its visibility."""
         ingredients = self.placed.ingredients
-        if self.refined is None or self.status not in (SampleStatus.HIDDEN, SampleStatus.INVISIBLE):
+        if self.refined is None or self.status not in _UNSEEN:
             return ingredients
         seen = self.refined.visibility
         factor = _AIMED_VISIBILITY * least_visibility / seen if seen > 0 else _UNSEEN_STEEPER
-        return replace(ingredients, steepness=(min(self.placed.steepness * factor, _STEEPEST), _STEEPEST))
+        return replace(
+            ingredients,
+            steepness=(min(self.placed.steepness * factor, _STEEPEST), _STEEPEST),
+            steepest_draws=ingredients.steepest_draws + self._hidden_as_steep_as_can_be,
+        )
 
 
 def attempt_defects(recipe: Recipe, pending: Sequence[Ingredients], attempt: int) -> Iterator[Result]:

@@ -308,14 +308,14 @@ def _is_poor(recipe: Recipe, sample: MadeSample) -> bool:
 
 
 def _settle(recipe: Recipe, wanted: Sequence[Ingredients], drawn_before: int) -> list[Result]:
-    """Draw each of these defects until it is accepted, or has failed as often as is allowed; in the order given."""
+    """Draw each of these defects until it is accepted, is hopeless, or has failed as often as is allowed; in order."""
     results: dict[int, Result] = {}
     pending: Sequence[Ingredients] = wanted
     for attempt in range(drawn_before, drawn_before + recipe.label.attempts):
         for result in attempt_defects(recipe, pending, attempt):
             results[result.placed.ingredients.row.index] = result
         failed = [results[i.row.index] for i in wanted if results[i.row.index].status is not SampleStatus.OK]
-        pending = [result.ingredients_again(recipe.label.least_visibility) for result in failed]
+        pending = [r.ingredients_again(recipe.label.least_visibility) for r in failed if not r.is_hopeless]
         if not pending:
             break
     return [results[i.row.index] for i in wanted]

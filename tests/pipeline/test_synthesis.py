@@ -186,12 +186,29 @@ def test_next_draw_of_a_hidden_relief_is_as_much_steeper_as_its_visibility_fell_
     ranges = [
         hidden(made, visibility, SampleStatus.HIDDEN).ingredients_again(1.0).steepness for visibility in (0.9, 0.6, 0.3)
     ]
-    assert ranges == [(pytest.approx(1.5 / 0.9), 3.0), (pytest.approx(2.5), 3.0), (3.0, 3.0)]
+    assert ranges == [(pytest.approx(1.5 / 0.9), 4.5), (pytest.approx(2.5), 4.5), (4.5, 4.5)]
     unseen = hidden(made, 0.0, SampleStatus.INVISIBLE).ingredients_again(1.0)
     assert unseen.steepness[0] > 1
     again = hidden(replace(made, placed=attempt.place(whole.recipe, unseen, 1)), 0.9, SampleStatus.HIDDEN)
     assert again.ingredients_again(1.0).steepness[0] >= unseen.steepness[0]
     assert hidden(made, 0.9, SampleStatus.AREA_BELOW).ingredients_again(1.0) is made.placed.ingredients
+
+
+def test_a_relief_hidden_at_three_places_as_steep_as_can_be_is_given_up(whole: SampleSpec) -> None:
+    opened = synthesis._open([(whole, row) for row in whole.rows], {})
+    relief = next(row for row in whole.rows if row.mechanism == "pitting")
+    made = next(iter(attempt.attempt_defects(whole.recipe, [opened.defect(relief, 0, [])], 0)))
+    draws = []
+    for number in range(1, 6):
+        made = hidden(made, 0.1, SampleStatus.HIDDEN)
+        draws.append((made.placed.steepness, made.is_hopeless))
+        made = replace(made, placed=attempt.place(whole.recipe, made.ingredients_again(1.5), number))
+    assert draws == [(1.0, False), (4.5, False), (4.5, False), (4.5, True), (4.5, True)]
+    assert not replace(made, status=SampleStatus.AREA_BELOW).is_hopeless
+    crack = next(row for row in whole.rows if row.mechanism == "fracture")
+    opening = next(iter(attempt.attempt_defects(whole.recipe, [opened.defect(crack, 0, [])], 0)))
+    steep = replace(opening.placed, steepness=4.5, ingredients=replace(opening.placed.ingredients, steepest_draws=9))
+    assert not hidden(replace(opening, placed=steep), 0.1, SampleStatus.HIDDEN).is_hopeless, "its steepness is nothing"
 
 
 def test_later_draws_follow_the_sampling_policy_as_the_plan_does(whole: SampleSpec) -> None:
