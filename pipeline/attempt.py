@@ -228,8 +228,8 @@ class Result:
 
     @property
     def _hidden_as_steep_as_can_be(self) -> bool:
-        is_relief, is_hidden = self.placed.distance is None, self.status in _UNSEEN
-        return is_relief and is_hidden and self.placed.steepness >= _STEEPEST
+        is_relief = self.placed.distance is None and self.placed.material is None
+        return is_relief and self.status in _UNSEEN and self.placed.steepness >= _STEEPEST
 
     def ingredients_again(self, least_visibility: float) -> Ingredients:
         """For the next draw: a relief that the material hid is made steeper, as far as is missing of its visibility."""
