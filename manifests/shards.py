@@ -70,7 +70,7 @@ def layout_of(metadata: Mapping[str, Any]) -> ShardLayout | None:
     )
     if not plain:
         return None
-    level = int(packed[1]["configuration"]["level"])
+    level = int(packed[1]["configuration"].get("level", 0))  # what zstd takes for its own default
     return ShardLayout(int(outer[0]), tuple(shape[1:]), np.dtype(dtype).newbyteorder("<"), level)
 
 
