@@ -203,6 +203,7 @@ class Refined:
     image: Picture
     mask: NDArray[np.bool_]
     stages: Mapping[str, Picture]
+    finished: bool
     contrast: float
     visibility: float
     residual: float
@@ -487,7 +488,12 @@ def _passed(recipe: Recipe, batch: Sequence[Placed]) -> RefinedBatch | None:
     )
     try:
         return refine_defects(
-            inputs, npcf=recipe.npcf, npcfpp=recipe.npcfpp, label=recipe.label, stages=recipe.store.stages
+            inputs,
+            npcf=recipe.npcf,
+            npcfpp=recipe.npcfpp,
+            label=recipe.label,
+            stages=recipe.store.stages,
+            least_visibility=recipe.label.least_visibility,
         )
     except OutOfMemory:
         if len(batch) > 1:
@@ -503,6 +509,7 @@ def _one_of(batch: RefinedBatch, k: int) -> Refined:
         image=batch.image[k],
         mask=batch.mask[k],
         stages={name: pictures[k] for name, pictures in batch.stages.items()},
+        finished=bool(batch.finished[k]),
         contrast=float(batch.contrast[k]),
         visibility=float(batch.visibility[k]),
         residual=float(batch.residual[k]),
@@ -573,6 +580,8 @@ def _judge(recipe: Recipe, placed: Placed, refined: Refined) -> SampleStatus:
     area_px = int(refined.mask.sum())
     if not placed.affected().any():
         return SampleStatus.OFF_FOREGROUND
+    if not refined.finished:
+        return SampleStatus.HIDDEN if refined.visibility > 0 else SampleStatus.INVISIBLE
     if refined.residual > recipe.npcf.tolerance:
         return SampleStatus.NOT_CONVERGED
     if area_px == 0:

@@ -145,6 +145,9 @@ class RefinedBatch:
         Pictures.
     mask : (B, W, W) bool
         Where the change is visible.
+    finished : (B,) bool
+        False where the passes ended after render, because the defect was not visible enough: then the picture is the
+        photograph, the mask is empty, and of the figures only ``visibility`` says something.
     contrast : (B,) float64
         Mean change in the mask, grey levels of 255.
     visibility : (B,) float64
@@ -161,6 +164,7 @@ class RefinedBatch:
 
     image: NDArray[np.uint8] | NDArray[np.uint16]
     mask: NDArray[np.bool_]
+    finished: NDArray[np.bool_]
     contrast: NDArray[np.float64]
     visibility: NDArray[np.float64]
     residual: NDArray[np.float64]
@@ -205,6 +209,7 @@ def refine_defects(
     npcfpp: NpcfppConfig,
     label: LabelConfig,
     stages: Sequence[RefineStage] = (),
+    least_visibility: float = 0.0,
     device: str | None = None,
 ) -> RefinedBatch:
     """Run the passes on a batch of one mechanism.
@@ -217,6 +222,9 @@ def refine_defects(
         Settings of the passes.
     stages : sequence of str
         Which results to keep beside the final one: paste, render, npcf.
+    least_visibility : float
+        What is less visible as rendered goes no further: its photograph is left as it is. npcF and npcF++ make hardly
+        anything more visible.
     device : str, optional
         A torch device; by default the one of this process.
 
@@ -230,9 +238,26 @@ def refine_defects(
     source = _to(inputs.source, device)
     picture, source = _picture(source), source.permute(0, 3, 1, 2).contiguous()
     if inputs.foreign is not None:
-        passed = _insert(inputs, inputs.foreign, picture, npcf, clock)
-    else:
-        passed = _render_and_refine(inputs, picture, npcf, npcfpp, clock, wants_paste="paste" in stages)
+        return _labelled(source, _insert(inputs, inputs.foreign, picture, npcf, clock), label, stages, clock)
+    rendered = _render(inputs, picture, npcf, clock, wants_paste="paste" in stages)
+    if least_visibility <= 0:
+        return _labelled(source, _refine(rendered, npcf, npcfpp, clock), label, stages, clock)
+    seen = _seen(rendered, label.visible_threshold)
+    shown = seen >= least_visibility
+    clock.passed("visibility")
+    if bool(shown.all()):
+        return _labelled(source, _refine(rendered, npcf, npcfpp, clock), label, stages, clock)
+    found = _nothing_found(inputs.source, seen, stages, clock)
+    if bool(shown.any()):
+        refined = _refine(rendered.of(shown), npcf, npcfpp, clock)
+        _put(found, shown, _labelled(source[shown], refined, label, stages, clock))
+    return found
+
+
+def _labelled(
+    source: Tensor, passed: _Passed, label: LabelConfig, stages: Sequence[RefineStage], clock: _Clock
+) -> RefinedBatch:
+    """What the passes made of photographs (B, C, H, W), with masks and figures."""
     support = passed.support
     labelled = label_change(
         source,
@@ -245,7 +270,7 @@ def refine_defects(
     )
     image = _array(labelled.image.permute(0, 2, 3, 1))
     clock.passed("label")
-    seen = visibility(255 * picture, _grey_levels(labelled.image), labelled.mask)
+    seen = visibility(_grey_levels(source), _grey_levels(labelled.image), labelled.mask)
     clock.passed("visibility")
     kept: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = {
         name: _array(
@@ -256,6 +281,7 @@ def refine_defects(
     return RefinedBatch(
         image=image,
         mask=_array(labelled.mask),
+        finished=np.ones(len(image), dtype=bool),
         contrast=_array(labelled.contrast),
         visibility=_array(seen),
         residual=_array(passed.residual).astype(np.float64),
@@ -269,6 +295,46 @@ def refine_defects(
     )
 
 
+def _seen(rendered: _Rendered, threshold: int) -> Tensor:
+    """Visibility of defects as rendered, (B,)."""
+    source, image = 255 * rendered.picture, 255 * rendered.image
+    changed = is_below(-channel_maximum((image - source).abs())[:, 0], -threshold)
+    return visibility(source, image, changed & rendered.support)
+
+
+def _nothing_found(
+    source: NDArray[np.uint8] | NDArray[np.uint16], seen: Tensor, stages: Sequence[RefineStage], clock: _Clock
+) -> RefinedBatch:
+    """Photographs (B, H, W, C) as they are, of defects of this visibility."""
+    samples = len(source)
+    return RefinedBatch(
+        image=source.copy(),
+        mask=np.zeros(source.shape[:3], dtype=bool),
+        finished=np.zeros(samples, dtype=bool),
+        contrast=np.zeros(samples),
+        visibility=_array(seen),
+        residual=np.zeros(samples),
+        cycles=np.zeros(samples, dtype=np.int64),
+        faint_px=np.zeros(samples, dtype=np.int64),
+        unlabelled_px=np.zeros(samples, dtype=np.int64),
+        unseen_px=np.zeros(samples, dtype=np.int64),
+        outside_px=np.zeros(samples, dtype=np.int64),
+        stages={name: source.copy() for name in stages},
+        seconds=clock.seconds,
+    )
+
+
+def _put(found: RefinedBatch, where: Tensor, some: RefinedBatch) -> None:
+    """Fill in some of the samples of a batch."""
+    rows = _array(where)
+    for field in fields(RefinedBatch):
+        values = getattr(found, field.name)
+        if isinstance(values, np.ndarray):
+            values[rows] = getattr(some, field.name)
+    for name, pictures in found.stages.items():
+        pictures[rows] = some.stages[name]
+
+
 class _Clock:
     """Seconds by pass."""
 
@@ -279,7 +345,7 @@ class _Clock:
     def passed(self, name: str) -> None:
         """A pass ends."""
         now = time.perf_counter()
-        self.seconds[name] = now - self._last
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now
 
 
@@ -317,40 +383,79 @@ def _insert(inputs: DefectInputs, given: ForeignArrays, picture: Tensor, npcf: N
     return _Passed(made.image, made.support, made.residual, made.cycles, stages)
 
 
-def _render_and_refine(
-    inputs: DefectInputs,
-    picture: Tensor,
-    npcf: NpcfConfig,
-    npcfpp: NpcfppConfig,
-    clock: _Clock,
-    *,
-    wants_paste: bool,
-) -> _Passed:
-    """Render, npcF, npcF++."""
+@dataclass(frozen=True)
+class _Rendered:
+    """Defects as rendered on pictures (B, C, H, W), and what the passes after that need: see `refine.render.Rendering`;
+    ``pasted`` where it is kept.
+    """
+
+    picture: Tensor
+    image: Tensor
+    coverage: Tensor
+    kept: Tensor
+    distance: Tensor
+    support: Tensor
+    blur_px: Tensor
+    noise: Tensor
+    pasted: Tensor | None
+
+    def of(self, samples: Tensor) -> _Rendered:
+        """Some of the samples, by a flag (B,)."""
+        tensors = {field.name: getattr(self, field.name)[samples] for field in fields(self) if field.name != "pasted"}
+        return _Rendered(**tensors, pasted=self.pasted[samples] if self.pasted is not None else None)
+
+
+def _render(inputs: DefectInputs, picture: Tensor, npcf: NpcfConfig, clock: _Clock, *, wants_paste: bool) -> _Rendered:
     device = str(picture.device)
     scene, look, optics = _scene(inputs, device), _look(inputs, device), _optics(inputs.optics, device)
     drawn = render(picture, scene, look, optics)
     support = _support(picture, scene, drawn, npcf.support_px)
     clock.passed("render")
-    coarse = harmonise(
-        picture,
-        drawn.image,
-        drawn.coverage,
-        support,
+    pasted = None
+    if wants_paste:
+        pasted = paste(picture, scene, look)
+        clock.passed("paste")
+    return _Rendered(
+        picture=picture,
+        image=drawn.image,
+        coverage=drawn.coverage,
         kept=drawn.kept,
+        distance=drawn.distance,
+        support=support,
+        blur_px=optics.blur_px,
+        noise=scene.noise,
+        pasted=pasted,
+    )
+
+
+def _refine(rendered: _Rendered, npcf: NpcfConfig, npcfpp: NpcfppConfig, clock: _Clock) -> _Passed:
+    """npcF, npcF++."""
+    coarse = harmonise(
+        rendered.picture,
+        rendered.image,
+        rendered.coverage,
+        rendered.support,
+        kept=rendered.kept,
         screening_px=npcf.screening_px,
         crack_conductivity=npcf.crack_conductivity,
         tolerance=npcf.tolerance,
         max_cycles=npcf.max_cycles,
     )
     clock.passed("npcf")
-    fine = _boundary_synergy(npcfpp, picture, coarse.image, drawn.distance, support, optics.blur_px, scene.noise)
+    fine = _boundary_synergy(
+        npcfpp,
+        rendered.picture,
+        coarse.image,
+        rendered.distance,
+        rendered.support,
+        rendered.blur_px,
+        rendered.noise,
+    )
     clock.passed("npcf++")
-    stages = {"render": drawn.image, "npcf": coarse.image}
-    if wants_paste:
-        stages["paste"] = paste(picture, scene, look)
-        clock.passed("paste")
-    return _Passed(fine, support, coarse.residual, coarse.cycles, stages)
+    stages = {"render": rendered.image, "npcf": coarse.image}
+    if rendered.pasted is not None:
+        stages["paste"] = rendered.pasted
+    return _Passed(fine, rendered.support, coarse.residual, coarse.cycles, stages)
 
 
 def _boundary_synergy(

@@ -8,6 +8,9 @@ the texture being the standard deviation of the photograph, less its mean, over 
 is the root mean square of min(r, 4) over its mask, at the scale where that is largest: fine lines stand out between
 pixels, broad shades between cells. Below 1 the defect is weaker than what the material shows anyway.
 
+A small spot needs more contrast than a broad one: sensitivity grows as the fourth root of the area, by probability
+summation. The visibility of a mask of n < 1024 pixels is therefore taken (n / 1024)^(1/4) times.
+
 The change keeps its mean: a shade over an even patch between the lines of a pattern is seen. Shades of the material
 that are broader than nine cells hide nothing in this measure.
 
@@ -15,6 +18,8 @@ References
 ----------
 Legge & Foley, "Contrast masking in human vision", JOSA 70 (1980).
 Watson & Solomon, "Model of visual contrast gain control and pattern masking", JOSA A 14 (1997), for the divisive form.
+Robson & Graham, "Probability summation and regional variation in contrast sensitivity across the visual field", Vision
+Research 21 (1981), for the fourth root.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ _SCALES = 3
 _AROUND = 9  # cells a side of the square that a cell is seen against
 _CLEAR = 4.0  # times the texture: clearer than clear does not count
 _LEAST_LEVELS = 1.0  # contrast that a perfectly even surface still has, grey levels
+_BROAD_PX = 1024.0  # pixels of a mask from which on its area adds nothing
 _STEPS = 4096  # squares are summed as whole numbers, so that no order of summing shows
 
 
@@ -49,13 +55,14 @@ def visibility(source: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     (B,) float64 tensor
         0 for an empty mask, 4 at most.
     """
+    summed = (mask.sum(dim=(1, 2)).double() / _BROAD_PX).clamp_max_(1).sqrt_().sqrt_()
     grey, change, there = source.mean(dim=1, keepdim=True), image - source, mask[:, None].to(source.dtype)
     found = [_at_one_scale(grey, change, there)]
     for _ in range(1, _SCALES):
         grey, change = halved(grey), halved(change)
         there = functional.max_pool2d(there, 2, ceil_mode=True)
         found.append(_at_one_scale(grey, change, there))
-    return torch.stack(found).amax(dim=0)
+    return torch.stack(found).amax(dim=0) * summed
 
 
 def _at_one_scale(grey: Tensor, change: Tensor, there: Tensor) -> Tensor:

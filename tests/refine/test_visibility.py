@@ -68,7 +68,19 @@ def test_no_mask_and_no_change_are_invisible(device):
 def test_any_size_is_measured(height, width, device):
     source = torch.full((1, 1, height, width), 50.0, device=device)
     everywhere = torch.ones((1, height, width), dtype=torch.bool, device=device)
-    assert_allclose(visibility(source, source + 2, everywhere).cpu(), 2, rtol=1e-3)
+    summed = min(1.0, height * width / 1024) ** 0.25
+    assert_allclose(visibility(source, source + 2, everywhere).cpu(), 2 * summed, rtol=1e-3)
+
+
+def test_a_small_spot_is_less_visible_than_a_broad_one_of_the_same_contrast(device):
+    source = torch.full((2, 1, SIDE, SIDE), 120.0, device=device)
+    found = {}
+    for side in (4, 16, 32, 48):
+        mask = square(device, side)
+        found[side] = float(visibility(source, source + 2.0 * mask[:, None], mask)[0])
+    assert_allclose(found[16], 2 * found[4], rtol=1e-6)  # 16 times the area
+    assert_allclose(found[32], 2**0.5 * found[16], rtol=1e-6)
+    assert found[48] == found[32]
 
 
 def test_a_picture_is_measured_the_same_in_any_batch(device):
