@@ -70,8 +70,18 @@ def inputs(request: pytest.FixtureRequest, rng: np.random.Generator) -> DefectIn
     )
 
 
-def refine(inputs: DefectInputs, device: torch.device, *, npcf: NpcfConfig = NPCF) -> RefinedBatch:
-    return refine_defects(inputs, npcf=npcf, npcfpp=NPCFPP, label=LABEL, stages=STAGES, device=str(device))
+def refine(
+    inputs: DefectInputs, device: torch.device, *, npcf: NpcfConfig = NPCF, least_visibility: float = 0.0
+) -> RefinedBatch:
+    return refine_defects(
+        inputs,
+        npcf=npcf,
+        npcfpp=NPCFPP,
+        label=LABEL,
+        stages=STAGES,
+        least_visibility=least_visibility,
+        device=str(device),
+    )
 
 
 def chosen(inputs: DefectInputs, order: list[int]) -> DefectInputs:
@@ -151,6 +161,33 @@ def test_no_crack_is_no_change(inputs, device):
     assert_array_equal(found.image[4], inputs.source[4])
     assert not found.mask[4].any()
     assert found.contrast[4] == found.residual[4] == found.cycles[4] == 0
+
+
+def test_what_the_rendering_hides_goes_no_further_and_the_others_are_as_without_it(inputs, device):
+    everything = refine(inputs, device)
+    least = 0.5 * float(everything.visibility[[0, 5]].min())
+    found = refine(inputs, device, least_visibility=least)
+    assert_array_equal(everything.finished, np.ones(6, dtype=bool))
+    assert_array_equal(found.finished[[0, 4, 5]], [True, False, True])
+    for k in np.flatnonzero(found.finished):
+        assert_same_sample(found, k, everything, k, device)
+        assert found.visibility[k] == pytest.approx(everything.visibility[k], rel=1e-3)
+    for k in np.flatnonzero(~found.finished):
+        assert everything.visibility[k] < least
+        assert found.visibility[k] < least
+        assert_array_equal(found.image[k], inputs.source[k])
+        for stage in STAGES:
+            assert_array_equal(found.stages[stage][k], inputs.source[k])
+        assert not found.mask[k].any()
+        assert found.contrast[k] == found.residual[k] == found.cycles[k] == found.outside_px[k] == 0
+
+
+def test_where_nothing_is_visible_enough_every_photograph_is_left_as_it_is(inputs, device):
+    found = refine(inputs, device, least_visibility=10.0)
+    assert not found.finished.any()
+    assert_array_equal(found.image, inputs.source)
+    assert not found.mask.any()
+    assert np.all(found.visibility <= 4)
 
 
 def test_the_same_inputs_give_the_same_bytes(inputs, device):
