@@ -464,7 +464,7 @@ def test_fields_are_stored_for_a_samples_own_mechanism_and_are_zero_for_others(f
 def test_every_registered_mechanism_makes_samples_that_verify_and_can_be_drawn(tmp_path: Path) -> None:
     for k in range(4):
         save(tmp_path / "parts" / f"{k}.png", surface(k, (128, 128, 3)))
-    small = {"grid": 64, "snapshots": 4, "area": {"low": 0.02, "high": 0.04}}
+    small = {"grid": 64, "snapshots": 4, "area": {"low": 0.08, "high": 0.16}}
     recipe = small_recipe(
         tmp_path / "parts", size=128, count=4 * len(MECHANISMS), mechanisms=dict.fromkeys(MECHANISMS, small)
     )
@@ -783,8 +783,8 @@ def test_category_named_like_a_part_of_the_store_works(category: str, tmp_path: 
 @pytest.mark.parametrize(
     ("label", "status"),
     [
-        ({"min_area": 0.9, "max_area": 0.95, "attempts": 3}, SampleStatus.AREA_BELOW),
-        ({"min_area": 1e-6, "max_area": 1e-5, "attempts": 3}, SampleStatus.AREA_ABOVE),
+        ({"min_area": 0.9, "max_area": 0.95, "attempts": 3, "least_visibility": 0}, SampleStatus.AREA_BELOW),
+        ({"min_area": 1e-6, "max_area": 1e-5, "attempts": 3, "least_visibility": 0}, SampleStatus.AREA_ABOVE),
         ({"visible_threshold": 128, "attempts": 3}, SampleStatus.INVISIBLE),
     ],
 )
@@ -806,8 +806,8 @@ def test_sample_that_fails_keeps_its_source_and_says_why(
 
 
 def test_solver_that_may_not_iterate_is_recorded_as_not_converged(photographs: Path, tmp_path: Path) -> None:
-    npcf = {"max_cycles": 1, "tolerance": 1e-9}
-    generate(tmp_path / "out", small_recipe(photographs, npcf=npcf, label={"attempts": 2}), workers=1)
+    npcf, label = {"max_cycles": 1, "tolerance": 1e-9}, {"attempts": 2, "least_visibility": 0}
+    generate(tmp_path / "out", small_recipe(photographs, npcf=npcf, label=label), workers=1)
     assert {s.record.status for s in Corpus(tmp_path / "out", statuses=None)} == {SampleStatus.NOT_CONVERGED}
     assert problems(tmp_path / "out") == []
 

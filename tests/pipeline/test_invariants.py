@@ -188,7 +188,7 @@ def test_stages_keep_the_photograph_off_the_part_and_of_failed_samples(made: Pat
 @pytest.mark.parametrize(
     ("area", "label", "bound"),
     [
-        ({"low": 5e-4, "high": 1e-3}, {"min_area": 2e-4, "max_area": 0.002}, 0.002),
+        ({"low": 5e-4, "high": 1e-3}, {"min_area": 2e-4, "max_area": 0.002, "least_visibility": 0}, 0.002),
         ({"low": 0.5, "high": 0.9}, {"min_area": 0.05, "max_area": 1.0, "attempts": 4}, 1.0),
     ],
 )

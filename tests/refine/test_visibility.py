@@ -81,6 +81,8 @@ def test_a_small_spot_is_less_visible_than_a_broad_one_of_the_same_contrast(devi
     assert_allclose(found[16], 2 * found[4], rtol=1e-6)  # 16 times the area
     assert_allclose(found[32], 2**0.5 * found[16], rtol=1e-6)
     assert found[48] == found[32]
+    mask = square(device, 4)
+    assert float(visibility(source, source + 60.0 * mask[:, None], mask)[0]) == 4  # and is seen where it has it
 
 
 def test_a_picture_is_measured_the_same_in_any_batch(device):
