@@ -50,6 +50,9 @@ Warm = Callable[[int], object]  # is given the number of the process among those
 Note = Callable[[str], None]  # is told what is worth a line
 _WINDOW = 2  # tasks under way for each worker: one runs, one waits
 _ONE_THREAD = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+# Tasks do not run in a worker's main thread. Heaps that glibc would give other threads are handed back to the system
+# whenever they are empty, and their pages faulted in again.
+_WORKER_ENV = {**_ONE_THREAD, "MALLOC_ARENA_MAX": "1"}
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _RESCUE_NOTE = "a shard ended its worker again and again: its samples are made one by one, in a process that may die"
 _PULSE_S = 2.0  # between two looks at the cluster
@@ -356,7 +359,7 @@ class DaskExecutor(TaskLoop):
                     memory_limit=0,
                     local_directory=scratch,
                     silence_logs=logging.CRITICAL,
-                    env=_ONE_THREAD,
+                    env=_WORKER_ENV,
                 )
                 stack.callback(self._cluster.close)
                 self._client = stack.enter_context(Client(self._cluster, set_as_default=False))
