@@ -32,7 +32,7 @@ from manifests.errors import ConfigError
 
 __all__ = ["Detector", "Found"]
 
-_FORMAT = "bisqad-detector-2"
+_FORMAT = "bisqad-detector-3"
 
 
 @dataclass(frozen=True)

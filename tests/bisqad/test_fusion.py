@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bisqad import fusion
@@ -67,13 +68,34 @@ def test_a_head_that_is_silent_takes_nothing_from_what_is_far_from_normal() -> N
     calm = loud.score_map(head + 1, distance) - loud.score_map(head + 1, distance * 0)
     hushed = silent.score_map(head - 9, distance) - silent.score_map(head - 9, distance * 0)
     assert_allclose(hushed.numpy(), calm.numpy(), atol=1e-5)
-    least = 0.25 * 0.05 * (-10 / 2 - 2)
-    assert float(silent.score_map(head - 9, distance)[0, 0]) == pytest.approx(least + 0.75 * -6, abs=1e-5)
+    least, far = 0.25 * 0.05 * (-10 / 2 - 2), in_company((distance - 3) / 0.5)
+    assert float(silent.score_map(head - 9, distance)[0, 0]) == pytest.approx(least + 0.75 * far[0, 0], abs=1e-5)
 
 
 def spoken(head: Tensor) -> Tensor:
     """What counts of a head, in spreads of normals: the whole of what is above two, a twentieth of the rest."""
     return torch.where(head > 2, head - 2, 0.05 * (head - 2))
+
+
+def in_company(distance: Tensor) -> NDArray[np.float64]:
+    """Each cell, twice the mean of the 33 x 33 about it as far as there are any, and the mean of all."""
+    values = distance.double().numpy()
+    found = np.empty_like(values)
+    for y, x in np.ndindex(values.shape):
+        around = values[max(0, y - 16) : y + 17, max(0, x - 16) : x + 17]
+        found[y, x] = values[y, x] + 2 * around.mean() + values.mean()
+    return found
+
+
+def test_a_weak_flaw_that_fills_half_a_picture_stands_out_of_the_map_more_than_single_cells_do() -> None:
+    rng = np.random.default_rng(4)
+    distance = torch.from_numpy(rng.normal(3.0, 0.5, (64, 64)).astype(np.float32))
+    distance[:, 32:] += 0.4
+    found = _fusion(map_share=0.0).score_map(torch.zeros(64, 64), distance)
+    alone = BorderProfile((3.0,) * 13, (0.5,) * 13).standardised(distance)
+    apart = [float((m[:, 32:].mean() - m[:, :32].mean()) / m[:, :32].std()) for m in (found, alone)]
+    assert apart[0] > 1.3 * apart[1]
+    assert float(found[:, :32].mean()) > float(alone[:, :32].mean())  # the picture as a whole is suspect
 
 
 def test_two_maps_that_tell_the_same_are_mixed_evenly(rng: np.random.Generator) -> None:
@@ -116,8 +138,8 @@ def _pair() -> tuple[Tensor, Tensor]:
 
 def test_maps_are_mixed_in_spreads_of_normals() -> None:
     head, distance = _pair()
-    wanted = 0.25 * spoken((head - 1) / 2) + 0.75 * (distance - 3) / 0.5
-    assert_allclose(_fusion().score_map(head, distance).numpy(), wanted.numpy())
+    wanted = 0.25 * spoken((head - 1) / 2).numpy() + 0.75 * in_company((distance - 3) / 0.5)
+    assert_allclose(_fusion().score_map(head, distance).numpy(), wanted)
 
 
 @pytest.mark.parametrize(("highest", "cells"), [(0.0, 1), (0.001, 1), (0.1, 12)])
