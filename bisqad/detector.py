@@ -39,7 +39,8 @@ _FORMAT = "bisqad-detector-3"
 class Found:
     """What the detector finds on a photograph (H, W): ``score_map`` (H, W) float32, and its ``score``.
 
-    Both are in spreads of normal cells; ``anomalous`` says that the score is above that of 95 % of held-out normals.
+    The score is in spreads of normal cells, and so are the parts that the map is a sum of; ``anomalous`` says that the
+    score is above that of 95 % of held-out normals.
     """
 
     score_map: NDArray[np.float32]

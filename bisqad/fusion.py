@@ -6,9 +6,9 @@ silence says little, and must not speak against what is far from normal. The sco
 of a picture is the mean over the highest cells of such a mixture.
 
 In the map a cell is also judged by the company it keeps: to its distance from normality come that of its surroundings,
-a quarter of a picture about it, and that of the whole picture. Flaws of light or finish are weak everywhere and fill
-half a part; no cell by itself gives them away. In the picture's score that is left out: a part that is a little unlike
-others throughout would outdo a crack.
+33 x 33 cells, and that of the whole picture. Flaws of light or finish are weak everywhere and fill half a part; no cell
+by itself gives them away. In the picture's score that is left out: a part that is a little unlike others throughout
+would outdo a crack.
 
 Three numbers are chosen: the share of the head in
 the map, its share in the picture's score, and how many cells count as the highest. They are chosen on normals and
@@ -38,10 +38,10 @@ _CELLS_AT_MOST = 50_000
 _QUIET = 2.0  # spreads of normal cells, up to which the head hardly counts
 _WHISPER = 0.05  # how much it does
 _AROUND = 33  # cells a side of a cell's surroundings
-_COMPANY = (
-    2.0,
-    1.0,
-)  # how often mean distances of the surroundings and of the picture count: chosen on ten real defects
+# What mean distances of the surroundings and of the picture count, beside a cell's own: chosen on ten magnetic tiles
+# with real defects that judge nothing.
+_AROUND_WEIGHT = 2.0
+_PICTURE_WEIGHT = 1.0
 _EQUAL = 5e-5  # values that differ by less are the same
 
 
@@ -79,7 +79,7 @@ class Fusion:
     head, distance : BorderProfile
         Of both maps, over held-out normals.
     map_share, image_share : float
-        Share of the head in the map, and in the picture's score; the rest is normality's.
+        Share of the head in the map, and in the picture's score; the rest is normality's, in the map with its company.
     highest : float
         Share of a picture's cells whose mean is its score; 0: the highest cell alone.
     image_auroc, pixel_ap : float
@@ -143,7 +143,8 @@ def choose_fusion(held_out: Sequence[HeldOutMaps], *, head: BorderProfile, dista
     """
     standardised = [maps.standardised() for maps in held_out]
     labels = [maps.labels for maps in held_out]
-    pixel = {share: _pixel_ap(standardised, labels, share) for share in _SHARES}
+    in_company = [(heads, [_in_company(one) for one in distances]) for heads, distances in standardised]
+    pixel = {share: _pixel_ap(in_company, labels, share) for share in _SHARES}
     image = {(share, top): _image_auroc(standardised, labels, share, top) for share in _SHARES for top in _HIGHEST}
     map_share = min(_as_good_as_the_best(pixel), key=lambda share: (round(abs(share - 0.5), 6), -pixel[share].mean()))
     image_share, top = min(
@@ -183,7 +184,7 @@ def _mixed(head: Tensor, distance: Tensor, share: float) -> Tensor:
 def _in_company(distance: Tensor) -> Tensor:
     """Distances (h, w), with those of the cells about each."""
     around = functional.avg_pool2d(distance[None, None], _AROUND, 1, _AROUND // 2, count_include_pad=False)[0, 0]
-    return distance + _COMPANY[0] * around + _COMPANY[1] * distance.mean()
+    return distance + _AROUND_WEIGHT * around + _PICTURE_WEIGHT * distance.mean()
 
 
 def _mean_of_highest(values: Tensor, share: float) -> Tensor:
@@ -206,7 +207,7 @@ def _pixel_ap(maps: _Standardised, labels: Sequence[Sequence[Tensor]], share: fl
     """By mechanism."""
     found = []
     for (heads, distances), own in zip(maps, labels, strict=True):
-        values = torch.cat([_mixed(h, _in_company(d), share).flatten() for h, d in zip(heads, distances, strict=True)])
+        values = torch.cat([_mixed(h, d, share).flatten() for h, d in zip(heads, distances, strict=True)])
         truth = torch.cat([label.flatten() for label in own])
         every = -(-len(values) // _CELLS_AT_MOST)
         found.append(pixel_average_precision([values[None, ::every].numpy()], [truth[None, ::every].numpy()]))

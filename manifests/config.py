@@ -233,7 +233,7 @@ class LabelConfig(Section):
         3, ge=1, le=128, description="a change outside the mask by fewer grey levels is taken back to the photograph"
     )
     least_visibility: float = Field(
-        1.5, ge=0, le=4, description="a defect weaker than so many times the material's own texture is drawn again"
+        1.5, ge=0, le=4, description="a defect less visible (column `visibility`, 0 to 4) is drawn again"
     )
     min_area: float = Field(2e-4, gt=0, lt=1, description="smallest mask / picture")
     max_area: float = Field(0.25, gt=0, le=1, description="largest mask / picture")

@@ -180,14 +180,18 @@ class _Outcome(_Record):
         description="deepest or highest point of the surface; 0 for a mechanism without relief [px]"
     )
     residual: float = Field(
-        description="relative residual that npcF, or a `poisson` clone, reached; 0 for other foreign material"
+        description="relative residual that npcF, or a `poisson` clone, reached; 0 where neither was run: for other "
+        "foreign material, and for a defect that was hidden as rendered"
     )
     cycles: int = Field(description="multigrid cycles that it used")
     area_px: int = Field(description="pixels of the mask [px]")
     area_fraction: float = Field(description="mask / picture")
-    contrast: float = Field(description="mean change of what visibly changed in the mask [grey levels of 255]")
+    contrast: float = Field(
+        description="mean change of what visibly changed in the mask; 0 where hidden as rendered [grey levels of 255]"
+    )
     visibility: float = Field(
-        description="change in the mask / texture of the material around it, 0..4; below 1 the texture hides it"
+        description="change in the mask / texture of the material around it, times (mask / 1024 px)^(1/4) where that "
+        "is below 1; 0 to 4; below `label.least_visibility` it is hidden"
     )
     bbox_y0: int = Field(
         description="first row of the mask's bounding box; the box is half open, all 0 if the mask is empty [px]"

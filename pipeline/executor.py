@@ -50,9 +50,6 @@ Warm = Callable[[int], object]  # is given the number of the process among those
 Note = Callable[[str], None]  # is told what is worth a line
 _WINDOW = 2  # tasks under way for each worker: one runs, one waits
 _ONE_THREAD = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-# Tasks do not run in a worker's main thread. Heaps that glibc would give other threads are handed back to the system
-# whenever they are empty, and their pages faulted in again.
-_WORKER_ENV = {**_ONE_THREAD, "MALLOC_ARENA_MAX": "1"}
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _RESCUE_NOTE = "a shard ended its worker again and again: its samples are made one by one, in a process that may die"
 _PULSE_S = 2.0  # between two looks at the cluster
@@ -359,7 +356,7 @@ class DaskExecutor(TaskLoop):
                     memory_limit=0,
                     local_directory=scratch,
                     silence_logs=logging.CRITICAL,
-                    env=_WORKER_ENV,
+                    env=_ONE_THREAD,
                 )
                 stack.callback(self._cluster.close)
                 self._client = stack.enter_context(Client(self._cluster, set_as_default=False))
@@ -411,6 +408,9 @@ def quiet_dask() -> None:
             "distributed.worker.multiprocessing-method": "spawn",
             "distributed.logging.distributed": "critical",
             "distributed.admin.low-level-log-length": 0,  # else each of the last 1,000 tasks is kept, spec and all
+            # tasks do not run in a worker's main thread; heaps that glibc would give other threads are handed back to
+            # the system whenever they are empty, and their pages faulted in again
+            "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
             # what Dask measures for its dashboard takes a twentieth of a core, in processes that share two
             "distributed.worker.profile.enabled": False,
             "distributed.admin.tick.interval": "1s",

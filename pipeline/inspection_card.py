@@ -185,7 +185,9 @@ def _facts(band: _Band) -> tuple[str, str]:
         f"area {100 * record.area_fraction:.2f} %",
         f"contrast {record.contrast:.1f} grey levels",
         f"visibility {record.visibility:.1f}",
-        f"npcF: residual {record.residual:.1e} after {record.cycles} cycle{'s' * (record.cycles != 1)}",
+        f"npcF: residual {record.residual:.1e} after {record.cycles} cycle{'s' * (record.cycles != 1)}"
+        if record.cycles
+        else "npcF: not run",
         f"light {100 * source.light_directional:.0f} % directional",
         f"blur {source.blur_px:.2f} px",
         f"noise {255 * source.noise:.1f} grey levels",

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from refine.stencils import box_maximum, box_mean, box_sum
 
-__all__ = ["Labelled", "label_change", "quantised", "white_level"]
+__all__ = ["Labelled", "label_change", "quantised", "visibly_changed", "white_level"]
 
 _CRUMB = 4
 _NEAR_STRONG = 5  # side of the square about a strong change in which weak ones belong to it
@@ -65,6 +65,15 @@ def white_level(dtype: torch.dtype) -> int:
 def quantised(picture: Tensor, dtype: torch.dtype) -> Tensor:
     """Picture values 0..1 as the nearest whole numbers of an 8-bit or 16-bit picture."""
     return (picture.clamp(0, 1) * _WHITE[dtype]).round().to(torch.int32).to(dtype)
+
+
+def visibly_changed(source: Tensor, refined: Tensor, support: Tensor, *, threshold: int) -> Tensor:
+    """Where pictures differ from their source by ``threshold`` grey levels of 255 inside the support, (B, H, W) bool.
+
+    It is the mask of `label_change`, which has the same arguments, before weak and lone changes are taken out.
+    """
+    change = _difference(quantised(refined, source.dtype), source)
+    return _close((change >= threshold * (_WHITE[source.dtype] // 255)) & support) & support
 
 
 def label_change(

@@ -2,7 +2,7 @@
 
 render (one image model for surfaces and openings) -> npcF (elliptic consistency) -> npcF++ (wavelet sub-bands and
 boundary synergy) -> label (visible change). Foreign material, of the reference generators, is put in instead of the
-first three.
+first three. What render shows to be hidden by the material's texture ends there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from manifests.fields import ForeignKind
 from refine.devices import current_device
 from refine.flags import channel_maximum, from_bytes, is_below
 from refine.foreign import Foreign, insert
-from refine.label import label_change, quantised, white_level
+from refine.label import label_change, quantised, visibly_changed, white_level
 from refine.npcf import harmonise
 from refine.npcfpp import BoundarySynergy
 from refine.photograph import Optics, estimate_optics
@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 _UNCHANGED = 0.75 / 255  # a rendering that differs less is no change
+_HOPE = 0.9  # of the visibility asked for: npcF and npcF++ make a defect hardly more visible than it is as rendered
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _KEEP_BYTES = 1 << 29
@@ -151,7 +152,7 @@ class RefinedBatch:
     contrast : (B,) float64
         Mean change in the mask, grey levels of 255.
     visibility : (B,) float64
-        Change / texture of the material, see `refine.visibility`.
+        Change against the texture of the material, see `refine.visibility`.
     residual, cycles : (B,) float64, (B,) int64
         npcF's relative residual, and its multigrid cycles; those of a clone; 0 for other foreign material.
     faint_px, unlabelled_px, unseen_px, outside_px : (B,) int64
@@ -223,8 +224,8 @@ def refine_defects(
     stages : sequence of str
         Which results to keep beside the final one: paste, render, npcf.
     least_visibility : float
-        What is less visible as rendered goes no further: its photograph is left as it is. npcF and npcF++ make hardly
-        anything more visible.
+        A defect that falls short of it as rendered, by more than a tenth, goes no further: its photograph is left as
+        it is. 0 takes all to the end; foreign material always goes there.
     device : str, optional
         A torch device; by default the one of this process.
 
@@ -240,18 +241,17 @@ def refine_defects(
     if inputs.foreign is not None:
         return _labelled(source, _insert(inputs, inputs.foreign, picture, npcf, clock), label, stages, clock)
     rendered = _render(inputs, picture, npcf, clock, wants_paste="paste" in stages)
-    if least_visibility <= 0:
-        return _labelled(source, _refine(rendered, npcf, npcfpp, clock), label, stages, clock)
-    seen = _seen(rendered, label.visible_threshold)
-    shown = seen >= least_visibility
-    clock.passed("visibility")
-    if bool(shown.all()):
-        return _labelled(source, _refine(rendered, npcf, npcfpp, clock), label, stages, clock)
-    found = _nothing_found(inputs.source, seen, stages, clock)
-    if bool(shown.any()):
-        refined = _refine(rendered.of(shown), npcf, npcfpp, clock)
-        _put(found, shown, _labelled(source[shown], refined, label, stages, clock))
-    return found
+    if least_visibility > 0:
+        seen = _seen(source, rendered, label.visible_threshold)
+        shown = seen >= _HOPE * least_visibility
+        clock.passed("visibility")
+        if not bool(shown.all()):
+            found = None
+            if bool(shown.any()):
+                refined = _refine(rendered.of(shown), npcf, npcfpp, clock)
+                found = _labelled(source[shown], refined, label, stages, clock)
+            return _with_unfinished(found, _array(shown), _array(seen), inputs.source, stages, clock)
+    return _labelled(source, _refine(rendered, npcf, npcfpp, clock), label, stages, clock)
 
 
 def _labelled(
@@ -295,44 +295,43 @@ def _labelled(
     )
 
 
-def _seen(rendered: _Rendered, threshold: int) -> Tensor:
-    """Visibility of defects as rendered, (B,)."""
-    source, image = 255 * rendered.picture, 255 * rendered.image
-    changed = is_below(-channel_maximum((image - source).abs())[:, 0], -threshold)
-    return visibility(source, image, changed & rendered.support)
+def _seen(source: Tensor, rendered: _Rendered, threshold: int) -> Tensor:
+    """Visibility (B,) of defects as rendered on photographs (B, C, H, W)."""
+    mask = visibly_changed(source, rendered.image, rendered.support, threshold=threshold)
+    return visibility(255 * rendered.picture, 255 * rendered.image, mask)
 
 
-def _nothing_found(
-    source: NDArray[np.uint8] | NDArray[np.uint16], seen: Tensor, stages: Sequence[RefineStage], clock: _Clock
+def _with_unfinished(
+    found: RefinedBatch | None,
+    shown: NDArray[np.bool_],
+    seen: NDArray[np.float64],
+    source: NDArray[np.uint8] | NDArray[np.uint16],
+    stages: Sequence[RefineStage],
+    clock: _Clock,
 ) -> RefinedBatch:
-    """Photographs (B, H, W, C) as they are, of defects of this visibility."""
-    samples = len(source)
+    """A whole batch: those that are ``shown`` as found, the others as their photographs ``source`` (B, H, W, C) are."""
+
+    def spread(others: NDArray[Any], some: NDArray[Any] | None) -> NDArray[Any]:
+        values = others.copy()
+        if some is not None:
+            values[shown] = some
+        return values
+
+    nothing: dict[str, NDArray[Any]] = {
+        "image": source,
+        "mask": np.zeros(source.shape[:3], dtype=bool),
+        "finished": np.zeros(len(source), dtype=bool),
+        "contrast": np.zeros(len(source)),
+        "visibility": seen,
+        "residual": np.zeros(len(source)),
+    }
+    counts = ("cycles", "faint_px", "unlabelled_px", "unseen_px", "outside_px")
+    nothing |= {name: np.zeros(len(source), dtype=np.int64) for name in counts}
     return RefinedBatch(
-        image=source.copy(),
-        mask=np.zeros(source.shape[:3], dtype=bool),
-        finished=np.zeros(samples, dtype=bool),
-        contrast=np.zeros(samples),
-        visibility=_array(seen),
-        residual=np.zeros(samples),
-        cycles=np.zeros(samples, dtype=np.int64),
-        faint_px=np.zeros(samples, dtype=np.int64),
-        unlabelled_px=np.zeros(samples, dtype=np.int64),
-        unseen_px=np.zeros(samples, dtype=np.int64),
-        outside_px=np.zeros(samples, dtype=np.int64),
-        stages={name: source.copy() for name in stages},
+        **{name: spread(others, getattr(found, name, None)) for name, others in nothing.items()},
+        stages={name: spread(source, found.stages[name] if found is not None else None) for name in stages},
         seconds=clock.seconds,
     )
-
-
-def _put(found: RefinedBatch, where: Tensor, some: RefinedBatch) -> None:
-    """Fill in some of the samples of a batch."""
-    rows = _array(where)
-    for field in fields(RefinedBatch):
-        values = getattr(found, field.name)
-        if isinstance(values, np.ndarray):
-            values[rows] = getattr(some, field.name)
-    for name, pictures in found.stages.items():
-        pictures[rows] = some.stages[name]
 
 
 class _Clock:

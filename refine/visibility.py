@@ -6,7 +6,7 @@ A change is masked by texture of its own size. At every scale (pixels, and means
 
 the texture being the standard deviation of the photograph, less its mean, over 9 x 9 cells. The visibility of a defect
 is the root mean square of min(r, 4) over its mask, at the scale where that is largest: fine lines stand out between
-pixels, broad shades between cells. Below 1 the defect is weaker than what the material shows anyway.
+pixels, broad shades between cells. Below 1 a broad defect is weaker than what the material shows anyway.
 
 A small spot needs more contrast than a broad one: sensitivity grows as the fourth root of the area, by probability
 summation. For a mask of n pixels, s = min(n / 1024, 1)^(1/4).

@@ -142,6 +142,12 @@ def test_maps_are_mixed_in_spreads_of_normals() -> None:
     assert_allclose(_fusion().score_map(head, distance).numpy(), wanted)
 
 
+def test_surroundings_are_33_cells_a_side_as_far_as_the_picture_goes() -> None:
+    distance = torch.from_numpy(np.random.default_rng(8).normal(3.0, 0.5, (40, 50)))
+    found = _fusion(map_share=0.0).score_map(torch.zeros(40, 50), distance)
+    assert_allclose(found.numpy(), in_company((distance - 3) / 0.5), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(("highest", "cells"), [(0.0, 1), (0.001, 1), (0.1, 12)])
 def test_a_picture_scores_the_mean_of_its_highest_cells(highest: float, cells: int) -> None:
     head, distance = _pair()

@@ -84,6 +84,16 @@ def test_tasks_run_in_warm_processes_of_one_thread(two_workers: DaskExecutor) ->
     assert {tuple(rest) for _, *rest in seen} == {(1, "1", "1")}
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="only Linux tells what a process started with")
+def test_workers_keep_their_heaps_from_their_start_on(two_workers: DaskExecutor) -> None:
+    def started_with(_: int) -> list[str]:
+        return [
+            entry for entry in Path("/proc/self/environ").read_text().split("\0") if entry.startswith("MALLOC_ARENA")
+        ]
+
+    assert [found for _, found in two_workers.run(started_with, range(4), stop=never)] == [["MALLOC_ARENA_MAX=1"]] * 4
+
+
 def test_only_a_window_of_specs_is_taken_ahead(two_workers: DaskExecutor) -> None:
     taken = 0
 

@@ -95,6 +95,32 @@ def test_batches_of_any_size_and_order_give_the_same_samples(spec: SampleSpec, m
         assert_same(sample, expected[sample.record.index])
 
 
+def test_what_is_hidden_as_rendered_leaves_the_samples_beside_it_as_they_are(spec: SampleSpec) -> None:
+    """Some of a batch go no further than render: the others, and they themselves, are as they are alone."""
+    usual = with_label(spec, attempts=1)
+    seen = [sample.record.visibility for sample in make(usual) if sample.record.status is SampleStatus.OK]
+    least = float(np.median(seen))
+    strict = with_label(usual, least_visibility=least)
+    together = make(strict)
+    hidden = [sample for sample in together if sample.record.status is SampleStatus.HIDDEN]
+    assert sum(sample.record.status is SampleStatus.OK for sample in together) >= len(seen) // 2
+    assert any(sample.record.cycles == 0 for sample in hidden), "or all went through the passes"
+    for sample in hidden:
+        assert 0 < sample.record.visibility < least
+        np.testing.assert_array_equal(sample.image, photograph(spec, sample))
+        assert not sample.mask.any()
+    for sample, row in zip(together, strict.rows, strict=True):
+        (alone,) = make(replace(strict, rows=(row,)))
+        assert_same(alone, sample)
+
+
+def test_a_defect_that_does_not_show_at_all_as_rendered_is_invisible(spec: SampleSpec) -> None:
+    blind = with_label(spec, visible_threshold=128, least_visibility=1.5, attempts=1)
+    found = {sample.record.status for sample in make(blind)}
+    assert SampleStatus.INVISIBLE in found
+    assert found <= {SampleStatus.INVISIBLE, SampleStatus.OFF_FOREGROUND}
+
+
 _NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU in this machine")
 
 
