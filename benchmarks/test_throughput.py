@@ -13,6 +13,7 @@ def test_throughput_benchmark_measures_every_stage() -> None:
             "size": 64,
             "sources": [{"kind": "builtin", "categories": ["coins"]}],
             "bank": {"trajectories": 10},
+            "label": {"least_visibility": 0.0},
             "mechanisms": {"fracture": {"grid": 64, "snapshots": 6}, "pitting": {"grid": 32, "snapshots": 4}},
         }
     )

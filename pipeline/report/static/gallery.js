@@ -620,6 +620,7 @@
     else if (event.key === "z" && !$("d-tools").hidden && !$("d-zoom").disabled) $("d-zoom").click();
   });
   dialog.addEventListener("close", () => {
+    if (dialog.open) return; // the event comes late, and another sample is seen already
     const k = opened;
     opened = -1;
     remember();
