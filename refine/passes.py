@@ -236,8 +236,7 @@ def refine_defects(
     """
     device = device or current_device()
     clock = _Clock()
-    source = _to(inputs.source, device)
-    picture, source = _picture(source), source.permute(0, 3, 1, 2).contiguous()
+    picture, source = _picture(_to(inputs.source, device)), _planes(inputs.source, device)
     if inputs.foreign is not None:
         return _labelled(source, _insert(inputs, inputs.foreign, picture, npcf, clock), label, stages, clock)
     rendered = _render(inputs, picture, npcf, clock, wants_paste="paste" in stages)
@@ -249,7 +248,8 @@ def refine_defects(
             found = None
             if bool(shown.any()):
                 refined = _refine(rendered.of(shown), npcf, npcfpp, clock)
-                found = _labelled(source[shown], refined, label, stages, clock)
+                # of 16-bit whole numbers not every device takes some: they are taken here
+                found = _labelled(_planes(inputs.source[_array(shown)], device), refined, label, stages, clock)
             return _with_unfinished(found, _array(shown), _array(seen), inputs.source, stages, clock)
     return _labelled(source, _refine(rendered, npcf, npcfpp, clock), label, stages, clock)
 
@@ -540,6 +540,11 @@ def _crack_look(crack: CrackArrays, device: str) -> CrackLook:
 def _dilated(flags: Tensor, radius: int) -> Tensor:
     """Flags (B, H, W) grown by a square of this radius, pixels."""
     return from_bytes(box_maximum(flags[:, None].view(torch.uint8), 2 * radius + 1)[:, 0])
+
+
+def _planes(source: NDArray[np.uint8] | NDArray[np.uint16], device: str) -> Tensor:
+    """Photographs (B, H, W, C) as (B, C, H, W), whole numbers as they are."""
+    return _to(source, device).permute(0, 3, 1, 2).contiguous()
 
 
 def _picture(source: Tensor) -> Tensor:

@@ -188,6 +188,17 @@ def test_what_the_rendering_hides_goes_no_further_and_the_others_are_as_without_
         assert found.contrast[k] == found.residual[k] == found.cycles[k] == found.outside_px[k] == 0
 
 
+def test_sixteen_bits_are_hidden_as_eight_are(inputs, device):
+    deep = replace(inputs, source=inputs.source.astype(np.uint16) * 257)
+    least = visible_as_the_first(inputs, device)
+    eight, sixteen = (refine(some, device, least_visibility=least) for some in (inputs, deep))
+    assert_array_equal(sixteen.finished, eight.finished)
+    assert_allclose(sixteen.visibility, eight.visibility, rtol=0.05)  # eight bits round up to the threshold
+    assert sixteen.image.dtype == np.uint16
+    hidden = ~sixteen.finished
+    assert_array_equal(sixteen.image[hidden], deep.source[hidden])
+
+
 def test_where_nothing_is_visible_enough_every_photograph_is_left_as_it_is(inputs, device):
     found = refine(inputs, device, least_visibility=10.0)
     assert not found.finished.any()
